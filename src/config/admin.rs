@@ -1,0 +1,29 @@
+//! `admin`: the operator's side door.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+/// The admin listener: `/healthz`, `/readyz`, `/metrics`, `/config`, `POST /reload`. A change waits for a restart.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port of the admin listener. Default `127.0.0.1:9901`.
+    #[serde(default = "default_address")]
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// Bearer token that every call that changes something needs. Absent: such calls are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// Further host names under which the admin listener may be called. Its own address and `localhost` always may;
+    /// any other Host is refused, against DNS rebinding.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+fn default_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 9901))
+}

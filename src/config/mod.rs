@@ -1,0 +1,86 @@
+//! The configuration language: what the file says, as types.
+//!
+//! This is the only module that knows the format. Reading order: [`load`] turns files into a [`Config`] and
+//! reports every mistake with its place; the other files mirror one section each.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{ListenerName, RouteName, UpstreamName};
+
+pub mod load;
+
+pub mod admin;
+pub mod listener;
+pub mod observe;
+pub mod paths;
+pub mod policy;
+pub mod problem;
+pub mod process;
+pub mod route;
+pub mod secret;
+pub mod upstream;
+
+pub use self::{
+    admin::Admin, listener::Listener, observe::Observe, paths::Paths, policy::Policies, process::Process, route::Route,
+    upstream::Upstream,
+};
+
+/// The whole configuration of a gateway.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect, by name.
+    #[serde(default)]
+    pub listeners: BTreeMap<ListenerName, Listener>,
+    /// The operator's side door: health, readiness, metrics, active configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    /// Threads and life cycle of the process.
+    #[serde(default)]
+    pub process: Process,
+    /// Peers whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` headers are believed, as networks in CIDR notation.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<Network>,
+    /// How request paths are read before anything matches them.
+    #[serde(default)]
+    pub paths: Paths,
+    /// Access log and metrics.
+    #[serde(default)]
+    pub observe: Observe,
+    /// The services behind the gateway, by name.
+    #[serde(default)]
+    pub upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Policies of the whole gateway. A route's own replaces it whole; `off` removes it.
+    #[serde(default)]
+    pub policies: Policies,
+    /// Which requests go where, by name. The most specific match wins; the order in the file means nothing.
+    #[serde(default)]
+    pub routes: BTreeMap<RouteName, Route>,
+}
+
+/// A network in CIDR notation, or one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network(pub IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        net.map(Self).map_err(|_| {
+            serde::de::Error::custom(format_args!(
+                "expected a network such as `10.0.0.0/8`, `fd00::/8` or an address, found `{text}`"
+            ))
+        })
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}

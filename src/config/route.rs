@@ -1,0 +1,312 @@
+//! `routes`: which requests go where.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{policy::Policies, upstream::WEIGHT_MAX};
+use crate::{name::UpstreamName, units::Duration};
+
+/// A route: the requests it takes, what it changes, the rules they meet and where they go.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Requests that the route takes. Absent: all.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// Changes to the request before it goes upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
+    /// Timeouts of this route, over its upstream's.
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
+    /// Rules of this route. One that is named here replaces the gateway's whole; `off` removes it.
+    #[serde(default)]
+    pub policies: Policies,
+    /// Where the requests go.
+    pub to: Target,
+}
+
+/// Conditions on a request. All that are given must hold; within a list, one of them.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Hosts: `shop.example`, `*.shop.example` (one or more labels in place of the star) or `*`. Port, case and a trailing dot do not
+    /// matter. Absent: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The scheme that the client used. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// Path pattern: exact `/robots.txt`; `{name}` for one segment; a last `/**` for any rest, so `/api/**` takes `/api`
+    /// and `/api/x`, not `/apix`. Absent: any path. Excludes `path_regex`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Regular expression that the whole path must match. Named groups are captures. Excludes `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_regex: Option<String>,
+    /// Methods: GET includes HEAD. Absent: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Conditions on request headers, by name. A repeated header holds if one of its values does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Condition>,
+    /// Conditions on query parameters, by name, percent-decoded. Names are case-sensitive.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Condition>,
+    /// Conditions on cookies, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, Condition>,
+}
+
+/// The scheme of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A condition on a header, query parameter or cookie: its value, or one of `exact`, `present`, `absent`, `regex`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(with = "ConditionForm")]
+pub enum Condition {
+    /// The value is this.
+    Exact(String),
+    /// It is there, whatever its value.
+    Present(True),
+    /// It is not there.
+    Absent(True),
+    /// The whole value matches this regular expression.
+    Regex(String),
+}
+
+/// The word `true`, the only value that `present` and `absent` take.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, JsonSchema)]
+#[serde(into = "bool")]
+#[schemars(with = "bool")]
+pub struct True;
+
+impl From<True> for bool {
+    fn from(_: True) -> Self {
+        true
+    }
+}
+
+impl<'de> Deserialize<'de> for True {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match bool::deserialize(deserializer)? {
+            true => Ok(Self),
+            false => Err(serde::de::Error::custom("expected `true`; for the opposite use the other of `present` and `absent`")),
+        }
+    }
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the schema of the two ways to write a condition")]
+enum ConditionForm {
+    /// The exact value.
+    Exact(String),
+    /// Exactly one of these.
+    Keys(ConditionKeys),
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ConditionKeys {
+    /// The value is this.
+    exact: Option<String>,
+    /// It is there, whatever its value.
+    present: Option<True>,
+    /// It is not there.
+    absent: Option<True>,
+    /// The whole value matches this regular expression.
+    regex: Option<String>,
+}
+
+impl TryFrom<ConditionKeys> for Condition {
+    type Error = &'static str;
+
+    fn try_from(keys: ConditionKeys) -> Result<Self, &'static str> {
+        match (keys.exact, keys.present, keys.absent, keys.regex) {
+            (Some(value), None, None, None) => Ok(Self::Exact(value)),
+            (None, Some(yes), None, None) => Ok(Self::Present(yes)),
+            (None, None, Some(yes), None) => Ok(Self::Absent(yes)),
+            (None, None, None, Some(regex)) => Ok(Self::Regex(regex)),
+            _ => Err("expected exactly one of `exact`, `present`, `absent`, `regex`"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> serde::de::Visitor<'de> for Form {
+            type Value = Condition;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value in quotes, or one of `exact`, `present`, `absent`, `regex`")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Condition, E> {
+                Ok(Condition::Exact(text.to_owned()))
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Condition, A::Error> {
+                let keys = ConditionKeys::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                keys.try_into().map_err(serde::de::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// Changes to the path and host that go upstream. The query stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// Removes these whole leading segments; a path without them stays. Excludes `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<String>,
+    /// Puts these segments in front, after `strip_prefix`. Excludes `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_prefix: Option<String>,
+    /// The new path as a template: `/items/{sku}`; captures of the match, `{path}`, `{host}`, `{scheme}`, `{port}`, `{query}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The Host that goes upstream: `preserve` (default) the client's, `upstream` the service's own name (TLS server name or address),
+    /// or a literal one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// Timeouts of a route.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTimeouts {
+    /// From the request head received to the response head sent, all tries together. Default 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Duration>,
+    /// Longest wait from the request sent to the response head, in each try. Default: the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Duration>,
+    /// Longest silence after the response head. Default: the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Duration>,
+}
+
+/// Where the requests of a route go: exactly one of these.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "TargetKeys", into = "TargetKeys")]
+#[schemars(with = "TargetKeys")]
+pub enum Target {
+    Upstream(UpstreamName),
+    Split(Vec<Share>),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TargetKeys {
+    /// To this upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upstream: Option<UpstreamName>,
+    /// To one of several upstreams, drawn by weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    split: Option<Vec<Share>>,
+    /// Answered here with a redirect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redirect: Option<Redirect>,
+    /// Answered here with a fixed response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    respond: Option<Respond>,
+}
+
+impl TryFrom<TargetKeys> for Target {
+    type Error = &'static str;
+
+    fn try_from(keys: TargetKeys) -> Result<Self, &'static str> {
+        match (keys.upstream, keys.split, keys.redirect, keys.respond) {
+            (Some(upstream), None, None, None) => Ok(Self::Upstream(upstream)),
+            (None, Some(shares), None, None) => Ok(Self::Split(shares)),
+            (None, None, Some(redirect), None) => Ok(Self::Redirect(redirect)),
+            (None, None, None, Some(respond)) => Ok(Self::Respond(respond)),
+            _ => Err("expected exactly one of `upstream`, `split`, `redirect`, `respond`"),
+        }
+    }
+}
+
+impl From<Target> for TargetKeys {
+    fn from(target: Target) -> Self {
+        let none = Self::default();
+        match target {
+            Target::Upstream(upstream) => Self { upstream: Some(upstream), ..none },
+            Target::Split(shares) => Self { split: Some(shares), ..none },
+            Target::Redirect(redirect) => Self { redirect: Some(redirect), ..none },
+            Target::Respond(respond) => Self { respond: Some(respond), ..none },
+        }
+    }
+}
+
+/// One share of a split.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// The upstream that takes the share.
+    pub upstream: UpstreamName,
+    /// Share of the requests relative to the others, 0 to 1000.
+    #[serde(deserialize_with = "weight")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub weight: u32,
+}
+
+fn weight<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        weight if weight <= WEIGHT_MAX => Ok(weight),
+        weight => Err(serde::de::Error::custom(format_args!("expected a weight from 0 to {WEIGHT_MAX}, found {weight}"))),
+    }
+}
+
+/// A redirect. The query is kept unless the location has its own.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308. Default 308, which keeps method and body.
+    #[serde(default = "permanent")]
+    pub status: u16,
+    /// Where to, as a template: `https://{host}{path}`; also `{scheme}`, `{port}`, `{query}` and captures.
+    pub location: String,
+}
+
+const fn permanent() -> u16 {
+    308
+}
+
+/// A fixed response.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// Status from 200 to 599. Default 200.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Headers of the response. Framing headers are the gateway's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Body of the response. Default: empty.
+    #[serde(default)]
+    pub body: String,
+}
+
+const fn ok() -> u16 {
+    200
+}

@@ -1,0 +1,253 @@
+//! `upstreams`: the services behind the gateway.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::units::Duration;
+
+/// A service: its endpoints and how they are reached.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Where the service listens. At least one; the weights must not all be zero.
+    pub endpoints: Vec<Endpoint>,
+    /// How an endpoint is chosen for a request.
+    #[serde(default)]
+    pub balance: Balance,
+    /// The protocol spoken to the service.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Speak TLS to the service. Certificate and name are always verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+    /// How long to wait for the service.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Active health checks: an endpoint that fails them gets no traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// One address of a service: `127.0.0.1:9001`, or with a weight `{ address: 127.0.0.1:9001, weight: 3 }`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(with = "EndpointForm")]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    /// Share of the traffic relative to the others, 0 to 1000. Default 1; 0 takes none.
+    pub weight: u32,
+}
+
+/// Largest weight of an endpoint or a split share.
+pub const WEIGHT_MAX: u32 = 1000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EndpointBody {
+    /// Address and port: `127.0.0.1:9001`.
+    #[schemars(with = "String")]
+    address: SocketAddr,
+    /// Share of the traffic relative to the others, 0 to 1000; 0 takes none.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1000))]
+    weight: u32,
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the schema of the two ways to write an endpoint")]
+enum EndpointForm {
+    /// Address and port: `127.0.0.1:9001`.
+    Address(String),
+    /// With a weight.
+    Body(EndpointBody),
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> serde::de::Visitor<'de> for Form {
+            type Value = Endpoint;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an address such as `127.0.0.1:9001` or `{ address: …, weight: … }`")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Endpoint, E> {
+                let address = text.parse().map_err(|_| {
+                    E::custom(format_args!("expected an IP address and port such as `127.0.0.1:9001`, found `{text}`"))
+                })?;
+                Ok(Endpoint { address, weight: 1 })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
+                let body = EndpointBody::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                if body.weight > WEIGHT_MAX {
+                    return Err(serde::de::Error::custom(format_args!(
+                        "expected a weight from 0 to {WEIGHT_MAX}, found {}",
+                        body.weight
+                    )));
+                }
+                Ok(Endpoint { address: body.address, weight: body.weight })
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn, each as often as its weight says, spread smoothly.
+    #[default]
+    RoundRobin,
+}
+
+/// The protocol spoken to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS. Needs `tls`.
+    H2,
+    /// HTTP/2 over plain text, by prior knowledge. Excludes `tls`.
+    H2c,
+}
+
+/// TLS towards a service.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Name sent as SNI and verified in the certificate.
+    pub server_name: String,
+    /// PEM file of the authorities that may vouch for the service. Absent: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// How long to wait for a service.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Longest wait for a connection, TLS included. Default 1s.
+    pub connect: Duration,
+    /// Longest wait from the request sent to the response head. Default 30s.
+    pub response: Duration,
+    /// Longest silence after the response head. Default 60s; 1h on upgraded connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Duration>,
+    /// How long an idle pooled connection is kept. Keep it below the service's own. Default 50s.
+    pub keepalive: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            response: Duration::from_secs(30),
+            idle: None,
+            keepalive: Duration::from_secs(50),
+        }
+    }
+}
+
+/// An active health check, of exactly one kind.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "HealthKeys", into = "HealthKeys")]
+#[schemars(with = "HealthKeys")]
+pub enum Health {
+    /// An HTTP request that must be answered with 200.
+    Http(HttpHealth),
+    /// A connection that must open.
+    Tcp(TcpHealth),
+}
+
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HealthKeys {
+    /// Send a GET and expect status 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<HttpHealth>,
+    /// Open a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tcp: Option<TcpHealth>,
+}
+
+impl TryFrom<HealthKeys> for Health {
+    type Error = String;
+
+    fn try_from(keys: HealthKeys) -> Result<Self, String> {
+        match (keys.http, keys.tcp) {
+            (Some(http), None) => Ok(Self::Http(http)),
+            (None, Some(tcp)) => Ok(Self::Tcp(tcp)),
+            _ => Err("expected exactly one of `http`, `tcp`".to_owned()),
+        }
+    }
+}
+
+impl From<Health> for HealthKeys {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Http(http) => Self { http: Some(http), ..Self::default() },
+            Health::Tcp(tcp) => Self { tcp: Some(tcp), ..Self::default() },
+        }
+    }
+}
+
+/// An HTTP health check: `GET path` must be answered with 200.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpHealth {
+    /// Path to ask for, starting with `/`.
+    pub path: String,
+    /// Host header to send. Default: the TLS server name, else the endpoint's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Time between checks. Default 5s.
+    #[serde(default = "default_interval")]
+    pub interval: Duration,
+    /// Longest wait for connection and answer. Default 1s.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
+    /// Successes in a row before an unhealthy endpoint gets traffic again. Default 2.
+    #[serde(default = "default_flips")]
+    pub healthy_after: std::num::NonZeroU16,
+    /// Failures in a row before a healthy endpoint gets none. Default 2.
+    #[serde(default = "default_flips")]
+    pub unhealthy_after: std::num::NonZeroU16,
+}
+
+/// A TCP health check: a connection must open (with TLS where the upstream has it).
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpHealth {
+    /// Time between checks. Default 5s.
+    #[serde(default = "default_interval")]
+    pub interval: Duration,
+    /// Longest wait for the connection. Default 1s.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
+    /// Successes in a row before an unhealthy endpoint gets traffic again. Default 2.
+    #[serde(default = "default_flips")]
+    pub healthy_after: std::num::NonZeroU16,
+    /// Failures in a row before a healthy endpoint gets none. Default 2.
+    #[serde(default = "default_flips")]
+    pub unhealthy_after: std::num::NonZeroU16,
+}
+
+const fn default_interval() -> Duration {
+    Duration::from_secs(5)
+}
+
+const fn default_timeout() -> Duration {
+    Duration::from_secs(1)
+}
+
+const fn default_flips() -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(2).expect("2 is not zero")
+}

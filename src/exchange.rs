@@ -1,0 +1,152 @@
+//! One request as routing, policies and origins see it.
+//!
+//! Nothing here knows a socket: what is tested against these types needs none.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use http::{HeaderValue, Method, Version};
+use pingora_http::RequestHeader;
+use smallvec::SmallVec;
+
+use crate::config::route::Scheme;
+
+/// What is known of a request, once its head was read and its path normalised. It never changes afterwards.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub method: Method,
+    /// The scheme that the client used, by the listener or a trusted proxy.
+    pub scheme: Scheme,
+    /// Host without port, in lower case, without a trailing dot; empty if the client sent none (HTTP/1.0).
+    pub host: String,
+    /// Port that the client named, if any.
+    pub port: Option<u16>,
+    /// The normalised path: what is matched, authorised and forwarded. Starts with `/`, or is `*` for OPTIONS.
+    pub path: String,
+    /// The query as it came, without `?`.
+    pub query: Option<String>,
+    pub version: Version,
+    /// The client: the rightmost address that is not a trusted proxy.
+    pub client: IpAddr,
+    /// Who opened the connection.
+    pub peer: SocketAddr,
+    /// Printable and bounded: it came from a trusted proxy or was made here.
+    pub request_id: HeaderValue,
+    pub started: Instant,
+}
+
+/// Parts of the path that a route's pattern named, in the order of the names in the pattern.
+/// A name that took no part is empty.
+pub type Captures = SmallVec<[std::ops::Range<u32>; 4]>;
+
+/// A request on its way inward, as policies see it.
+pub struct Inbound<'a> {
+    pub head: &'a mut RequestHeader,
+    pub facts: &'a Facts,
+}
+
+/// Why a request goes no further. Not an error: `?` on it is the flow of the policy chain.
+///
+/// What the client is told is decided in `reply` alone.
+#[derive(Debug)]
+pub enum Stop {
+    /// The request is not one we can understand in one way only. The text names the rule, not the data.
+    Malformed(&'static str),
+    /// No route takes it.
+    NoRoute,
+    /// Routes take it, with other methods: these.
+    MethodNotAllowed(HeaderValue),
+    /// A CORS preflight, answered by the policy's own response headers.
+    Preflight,
+    BodyTooLarge,
+    HeadersTooLarge,
+    /// The service could not be used.
+    Upstream(UpstreamFault),
+    /// `timeouts.request` ran out.
+    RequestTimeout,
+    /// The client did not send its body in time.
+    ClientTimeout,
+    /// Our own fault: logged once, told to no one.
+    Fault(anyhow::Error),
+}
+
+/// How a service failed us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpstreamFault {
+    /// No endpoint is healthy, or has weight.
+    NoEndpoint,
+    /// No connection: refused, unreachable.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// TLS handshake or certificate.
+    Tls,
+    /// No response head within `timeouts.response`.
+    ResponseTimeout,
+    /// Silence for longer than `timeouts.idle`.
+    IdleTimeout,
+    /// Closed or reset before the response was whole.
+    Reset,
+    /// What came was not HTTP.
+    Protocol,
+}
+
+/// How a request ended, in one short code: the access log's `flag`. Named as Envoy's response flags are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Flag {
+    /// `-`: as it should.
+    #[default]
+    None,
+    /// `NR`: no route.
+    NoRoute,
+    /// `UH`: no healthy endpoint.
+    NoEndpoint,
+    /// `UF`: no connection to the upstream.
+    ConnectFailed,
+    /// `UT`: the upstream did not answer in time.
+    UpstreamTimeout,
+    /// `UC`: the upstream closed or reset the connection.
+    UpstreamClosed,
+    /// `UPE`: the upstream broke the protocol.
+    UpstreamProtocol,
+    /// `SI`: a stream was idle for too long.
+    StreamIdle,
+    /// `DT`: `timeouts.request` ran out.
+    RequestTimeout,
+    /// `DC`: the client went away.
+    ClientGone,
+    /// `DPE`: the client broke the protocol, or sent what we refuse as ambiguous.
+    ClientProtocol,
+    /// `PR`: a policy refused it.
+    PolicyRefused,
+    /// `LF`: a fault of the gateway.
+    LocalFault,
+}
+
+impl Flag {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::NoRoute => "NR",
+            Self::NoEndpoint => "UH",
+            Self::ConnectFailed => "UF",
+            Self::UpstreamTimeout => "UT",
+            Self::UpstreamClosed => "UC",
+            Self::UpstreamProtocol => "UPE",
+            Self::StreamIdle => "SI",
+            Self::RequestTimeout => "DT",
+            Self::ClientGone => "DC",
+            Self::ClientProtocol => "DPE",
+            Self::PolicyRefused => "PR",
+            Self::LocalFault => "LF",
+        }
+    }
+}
+
+impl From<UpstreamFault> for Stop {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::Upstream(fault)
+    }
+}
