@@ -1,0 +1,238 @@
+//! Connections: kept after our own answers, shared upstream, bodies in both directions.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Connection, Gateway, Origin, origin::ok, wire::Framing};
+
+const TEXT: &str =
+    "upstreams: {}\nroutes: { hello: { match: { path: /hello, methods: [GET] }, to: { respond: { body: hello } } } }";
+
+#[test]
+fn own_answers_keep_the_connection() {
+    let gateway = Gateway::start(TEXT);
+    let mut connection = gateway.connect();
+    for (head, status) in [
+        ("GET /hello HTTP/1.1\nHost: a", 200),
+        ("GET /none HTTP/1.1\nHost: a", 404),
+        ("PUT /hello HTTP/1.1\nHost: a\nContent-Length: 0", 405),
+        ("HEAD /none HTTP/1.1\nHost: a", 404),
+        ("GET /a%2fb HTTP/1.1\nHost: a", 400),
+        ("GET /hello HTTP/1.1\nHost: a", 200),
+    ] {
+        let reply = connection.ask(head);
+        assert_eq!(reply.status, status, "{head}");
+        assert_ne!(reply.field("connection"), Some("close"), "{head}");
+    }
+}
+
+#[test]
+fn an_own_answer_to_a_request_with_a_body_leaves_the_connection_in_order() {
+    let gateway = Gateway::start(TEXT);
+    let mut connection = gateway.connect();
+    connection.send("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nGET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(connection.response("POST").status, 404);
+    // Either the body was read to its end and the connection lives, or it is closed. Never is the body a request.
+    connection.0.send("GET /hello HTTP/1.1\r\nHost: b\r\n\r\n").ok();
+    match connection.try_response("GET") {
+        Ok(reply) => {
+            assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
+            assert!(!connection.0.closes_within(Duration::from_millis(1)), "one answer to one request");
+        }
+        Err(e) => assert!(matches!(e.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset), "{e}"),
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let origin = Origin::answer(|request| ok(request.target()));
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+    for expected in ["/1", "/2", "/3"] {
+        assert_eq!(connection.response("GET").text(), expected);
+    }
+}
+
+#[test]
+fn a_client_that_asks_to_close_is_closed() {
+    let gateway = Gateway::before(Origin::text("x"));
+    let mut connection = gateway.connect();
+    connection.send("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    connection.response("GET");
+    assert!(connection.0.closes_within(Duration::from_secs(5)));
+}
+
+#[test]
+fn upstream_connections_are_used_again() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    for _ in 0..20 {
+        gateway.get("/");
+    }
+    assert_eq!((origin.count(), origin.connections()), (20, 1));
+}
+
+#[test]
+fn an_upstream_that_closes_after_each_answer_is_met_by_new_connections() {
+    let origin = Origin::script(|visit| {
+        visit.request()?;
+        visit.wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end")
+    });
+    let gateway = Gateway::before(&origin);
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").text(), "until the end");
+    }
+    assert_eq!(origin.connections(), 5);
+}
+
+#[test]
+fn an_upstream_may_drop_an_idle_pooled_connection() {
+    let origin = Origin::script(|visit| {
+        visit.request()?;
+        visit.wire.send(ok("x"))
+    });
+    let gateway = Gateway::before(&origin);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_body_is_answered_while_it_is_still_sent() {
+    let origin = Origin::script(|visit| {
+        visit.head()?;
+        visit.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        while let Some(chunk) = visit.wire.chunk()? {
+            visit.wire.send_chunk(chunk.to_ascii_uppercase())?;
+        }
+        visit.wire.send("0\r\n\r\n")
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked");
+    let head = connection.head();
+    assert_eq!(head.response_framing("POST").unwrap(), Framing::Chunked);
+    for word in ["one", "two", "three"] {
+        connection.0.send_chunk(word).unwrap();
+        assert_eq!(connection.0.chunk().unwrap().unwrap(), word.to_uppercase().into_bytes());
+    }
+    connection.send("0\r\n\r\n");
+    assert_eq!(connection.0.chunk().unwrap(), None);
+}
+
+#[test]
+fn an_expected_100_is_sent_before_the_body() {
+    let origin = Origin::echo();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 4");
+    let head = connection.0.head().unwrap().unwrap();
+    assert_eq!(head.status().unwrap(), 100);
+    connection.send("body");
+    assert!(connection.response("PUT").text().ends_with("\nbody"));
+}
+
+#[test]
+fn websocket_style_upgrades_pass_in_both_directions() {
+    let origin = Origin::script(|visit| {
+        let head = visit.head()?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        assert_eq!(head.field("upgrade"), Some("websocket"));
+        visit.wire.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n",
+        )?;
+        let mut buffer = [0; 1024];
+        loop {
+            let read = visit.wire.some(&mut buffer)?;
+            match read {
+                0 => return Ok(()),
+                _ => visit.wire.send(buffer[..read].to_ascii_uppercase())?,
+            }
+        }
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("GET /chat HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: eA==\nSec-WebSocket-Version: 13");
+    let head = connection.0.head().unwrap().unwrap();
+    assert_eq!((head.status().unwrap(), head.field("upgrade")), (101, Some("websocket")));
+    for words in ["hello", "there"] {
+        connection.send(words);
+        let mut buffer = [0; 5];
+        connection.0.some(&mut buffer).unwrap();
+        assert_eq!(&buffer, words.to_uppercase().as_bytes());
+    }
+    drop(connection);
+    assert_eq!(gateway.logged_path("/chat")["status"], 101);
+}
+
+#[test]
+fn large_bodies_pass_in_bounded_memory() {
+    const SIZE: usize = 200 << 20;
+    const PIECE: usize = 1 << 20;
+    let origin = Origin::script(|visit| {
+        visit.head()?;
+        let (mut left, mut buffer) = (SIZE, vec![0; PIECE]);
+        while left > 0 {
+            left -= visit.wire.some(&mut buffer)?;
+        }
+        visit.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"))?;
+        (0..SIZE / PIECE).try_for_each(|_| visit.wire.send(&buffer))
+    });
+    let gateway = Gateway::before(&origin);
+    let before = gateway.memory("VmHWM");
+    let mut connection = gateway.connect();
+    connection.send_head(&format!("POST / HTTP/1.1\nHost: a\nContent-Length: {SIZE}"));
+    let piece = vec![b'x'; PIECE];
+    for _ in 0..SIZE / PIECE {
+        connection.send(&piece);
+    }
+    assert_eq!(connection.response("POST").body.len(), SIZE);
+    let grown = gateway.memory("VmHWM") - before;
+    assert!(grown < 32 << 10, "memory grew by {grown} KiB");
+}
+
+#[test]
+fn a_slow_reader_holds_the_service_back_and_not_the_gateways_memory() {
+    const SIZE: usize = 200 << 20;
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = sent.clone();
+    let origin = Origin::script(move |visit| {
+        visit.head()?;
+        visit.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"))?;
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..SIZE >> 20 {
+            visit.wire.send(&piece)?;
+            counter.fetch_add(piece.len(), std::sync::atomic::Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let gateway = Gateway::before(&origin);
+    let before = gateway.memory("VmHWM");
+    let mut connection = gateway.connect();
+    connection.send_head("GET / HTTP/1.1\nHost: a");
+    connection.head();
+    // Nothing is read here until the service cannot send any more.
+    let mut last = (usize::MAX, Instant::now());
+    crate::harness::eventually("the service is held back", || {
+        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+    assert!(last.0 < SIZE / 2, "{} MiB went into the gateway", last.0 >> 20);
+    let grown = gateway.memory("VmHWM") - before;
+    assert!(grown < 32 << 10, "memory grew by {grown} KiB");
+    let mut body = Vec::new();
+    connection.0.body(Framing::Length(SIZE as u64), &mut body).unwrap();
+    assert_eq!(body.len(), SIZE);
+}
+
+#[test]
+fn a_request_line_and_fields_may_come_in_pieces() {
+    let gateway = Gateway::before(Origin::text("x"));
+    let mut connection = Connection::open(gateway.web());
+    for byte in b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" {
+        connection.send([*byte]);
+    }
+    assert_eq!(connection.response("GET").status, 200);
+}
