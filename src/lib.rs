@@ -6,11 +6,13 @@
 //! `docs/architecture.md` is the plan of the house.
 
 pub mod config;
+pub mod deadline;
 pub mod exchange;
 pub mod name;
 pub mod observe;
 pub mod origin;
 pub mod policy;
+pub mod reply;
 pub mod route;
 pub mod units;
 pub mod upstream;
