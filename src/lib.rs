@@ -6,14 +6,18 @@
 //! `docs/architecture.md` is the plan of the house.
 
 pub mod cli;
-pub mod config;
-pub mod deadline;
-pub mod exchange;
-pub mod name;
-pub mod observe;
-pub mod origin;
-pub mod policy;
-pub mod reply;
+pub mod proxy;
+pub mod live;
 pub mod route;
-pub mod units;
+pub mod policy;
+pub mod origin;
 pub mod upstream;
+pub mod certs;
+pub mod observe;
+pub mod reply;
+pub mod deadline;
+pub mod stores;
+pub mod exchange;
+pub mod config;
+pub mod name;
+pub mod units;
