@@ -126,6 +126,23 @@ pub enum Flag {
 }
 
 impl Flag {
+    /// Every flag, in the order of declaration.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::ConnectFailed,
+        Self::UpstreamTimeout,
+        Self::UpstreamClosed,
+        Self::UpstreamProtocol,
+        Self::StreamIdle,
+        Self::RequestTimeout,
+        Self::ClientGone,
+        Self::ClientProtocol,
+        Self::PolicyRefused,
+        Self::LocalFault,
+    ];
+
     pub const fn code(self) -> &'static str {
         match self {
             Self::None => "-",
