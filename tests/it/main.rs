@@ -4,9 +4,14 @@
 
 mod harness;
 
+mod admin;
 mod cases;
+mod commands;
 mod connections;
 mod hostile;
+mod load;
+mod observe;
 mod protocols;
+mod reload;
 mod timeouts;
 mod upstreams;

@@ -347,7 +347,7 @@ fn with_listeners(yaml: &str) -> String {
 /// A command of the binary.
 pub fn banyan<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
-    command.args(arguments).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.args(arguments).env_remove("BANYAN_LOG").env("NO_COLOR", "1");
     command
 }
 
