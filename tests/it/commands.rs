@@ -227,3 +227,76 @@ fn every_example_configuration_passes_check() {
         assert_eq!(code, 0, "{}: {out}{err}", file.display());
     }
 }
+
+/// What `check` says of a configuration that it must refuse.
+#[track_caller]
+fn refused(text: &str) -> String {
+    let (_dir, file) = written(&format!("listeners: {{ web: {{ address: 127.0.0.1:8080 }} }}\n{text}"));
+    let (code, out, err) = run(&mut banyan(["check", &file]));
+    assert_eq!(code, 1, "{text}\n{out}{err}");
+    assert!(!err.contains("panicked"), "{err}");
+    out + &err
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_its_place() {
+    for (text, expected) in [
+        ("routes: { a: { to: { upstream: x } } }", "`x`"),
+        ("upstreams: { x: { endpoints: [] } }\nroutes: { a: { to: { upstream: x } } }", "endpoints"),
+        (
+            "upstreams: { x: { endpoints: [{ address: 127.0.0.1:1, weight: 0 }] } }\nroutes: { a: { to: { upstream: x } } }",
+            "weight",
+        ),
+        ("routes: { a: { match: { path_regex: \"(\" }, to: { respond: {} } } }", "path_regex"),
+        ("routes: { a: { match: { path: \"no-slash\" }, to: { respond: {} } } }", "no-slash"),
+        ("routes: { a: { to: { respond: {} } }, b: { to: { respond: {} } } }", "`b`"),
+        ("routes: { a: { to: { respond: { status: 99 } } } }", "status"),
+        ("routes: { a: { timeouts: { request: 10 }, to: { respond: {} } } }", "request"),
+        ("routes: { a: { to: { respond: {}, redirect: { location: / } } } }", "exactly one"),
+        ("consumers: {}", "consumers"),
+        ("stores: {}", "stores"),
+        ("routes: { a: { policies: { auth: {} }, to: { respond: {} } } }", "auth"),
+        ("admin: { token: \"${env:BANYAN_TEST_NOT_SET}\" }", "BANYAN_TEST_NOT_SET"),
+        ("routes: { a: &a { to: { respond: {} } }, a: { to: { respond: {} } } }", "`a`"),
+    ] {
+        let told = refused(text);
+        assert!(told.contains(expected) && told.contains("banyan.yaml:"), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
+fn what_later_work_brings_is_refused_as_not_supported_yet() {
+    for text in
+        ["identity: {}", "plans: {}", "cache: {}", "policies: { rate_limit: {} }", "routes: { a: { to: { migrate: {} } } }"]
+    {
+        let told = refused(text);
+        assert!(told.contains("not supported yet"), "{told}");
+    }
+}
+
+#[test]
+fn a_name_in_two_files_is_an_error_that_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let route = "routes: { twice: { to: { respond: {} } } }";
+    fs::write(dir.path().join("one.yaml"), format!("listeners: {{ web: {{ address: 127.0.0.1:8080 }} }}\n{route}")).unwrap();
+    fs::write(dir.path().join("two.yaml"), route).unwrap();
+    let (code, out, err) = run(banyan(["check"]).arg(dir.path()));
+    let told = out + &err;
+    assert_eq!(code, 1, "{told}");
+    for expected in ["twice", "one.yaml:2", "two.yaml"] {
+        assert!(told.contains(expected), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_broken_file_is_not_told() {
+    let (_dir, file) = written(
+        "admin: { token: \"${env:BANYAN_TEST_SECRET}\", hosts: \"${env:BANYAN_TEST_SECRET}\", address: \"${env:BANYAN_TEST_SECRET}\" }",
+    );
+    for arguments in [&["check", file.as_str()][..], &["check", "--format", "json", file.as_str()], &["run", "-c", file.as_str()]]
+    {
+        let (code, out, err) = run(banyan(arguments.iter().copied()).env("BANYAN_TEST_SECRET", "s3cret-of-the-test"));
+        assert_eq!(code, 1, "{out}{err}");
+        assert!(!(out.clone() + &err).contains("s3cret"), "{out}{err}");
+    }
+}

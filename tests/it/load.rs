@@ -75,7 +75,7 @@ fn client(n: usize, address: std::net::SocketAddr, done: &AtomicUsize, stop: &At
     let mut failed = Vec::new();
     let mut connection = Connection::open(address);
     while !stop.load(Ordering::SeqCst) {
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             connection = Connection::open(address);
         }
         connection.0.send("GET /service/x HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n\r\n").ok();
