@@ -113,7 +113,7 @@ impl Live {
     /// It has errors, or what it names cannot be opened.
     pub fn start(source: Source) -> Result<Self, StartError> {
         let loaded = source.load();
-        let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Auto));
+        let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Never));
         let problems = check(&loaded);
         if problems.iter().any(Problem::is_error) {
             return Err(refused(&problems));

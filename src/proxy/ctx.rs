@@ -5,16 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
+
 use crate::{
     config::observe::LogFormat,
     deadline::Clock,
     exchange::{Captures, Facts, Flag, Stop, UpstreamFault},
-    observe::{metrics::InFlight, trace::Trace},
+    observe::{metrics::Held, trace::Trace},
     policy::chain::{Memo, Permit},
     proxy::forwarded::Hops,
     reply::{self, Told},
     route::Route,
-    upstream::{Lease, Tried, Upstream},
+    upstream::{EffectiveTimeouts, Lease, Tried, Upstream},
 };
 
 /// One request, from its head to its log line.
@@ -23,6 +25,8 @@ pub struct Ctx {
     pub clock: Arc<Clock>,
     pub generation: u64,
     pub format: Option<LogFormat>,
+    /// Known before the facts: a head that cannot be read is answered under an id too.
+    pub request_id: Option<HeaderValue>,
     /// Known once the head was read.
     pub facts: Option<Facts>,
     pub hops: Hops,
@@ -32,9 +36,11 @@ pub struct Ctx {
     pub captures: Captures,
     pub memo: Memo,
     pub permit: Option<Permit>,
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<Held>,
     pub tries: Tries,
-    /// Why the request went no further, if it did not.
+    /// Why the request goes no further, on its way to `fail_to_proxy`.
+    pub stopped: Option<Stop>,
+    /// What the client was told of it.
     pub told: Option<Told>,
 }
 
@@ -53,8 +59,8 @@ pub struct Tries {
     /// From the first try to the response head.
     pub first_byte: Option<Duration>,
     pub upgrade: bool,
-    /// How long a silence may last after the response head.
-    pub idle: Option<Duration>,
+    /// Of the last try.
+    pub timeouts: Option<EffectiveTimeouts>,
 }
 
 impl Ctx {
@@ -64,6 +70,7 @@ impl Ctx {
             clock: Clock::current(),
             generation: 0,
             format: None,
+            request_id: None,
             facts: None,
             hops: Hops::default(),
             trace: None,
@@ -73,6 +80,7 @@ impl Ctx {
             permit: None,
             in_flight: None,
             tries: Tries::default(),
+            stopped: None,
             told: None,
         }
     }
