@@ -174,7 +174,8 @@ impl Compiler<'_> {
         let listeners = &self.loaded.config.listeners;
         let at = Path::root().key("listeners");
         if listeners.is_empty() {
-            let problem = Problem::error(at.clone(), "there is no listener").help("add one: `listeners: { web: { address: 127.0.0.1:8080 } }`");
+            let problem = Problem::error(at.clone(), "there is no listener")
+                .help("add one: `listeners: { web: { address: 127.0.0.1:8080 } }`");
             self.meaning(|_, found| found.push(problem));
         }
         let mut taken: BTreeMap<std::net::SocketAddr, Path> = BTreeMap::new();
@@ -186,7 +187,8 @@ impl Compiler<'_> {
             let here = at.key(name.as_str()).key("address");
             match taken.insert(listener.address, here.clone()) {
                 Some(there) => twice.push(
-                    Problem::error(here, format!("the address `{}` is taken already", listener.address)).also(there, "taken here"),
+                    Problem::error(here, format!("the address `{}` is taken already", listener.address))
+                        .also(there, "taken here"),
                 ),
                 None => {}
             }
@@ -374,7 +376,9 @@ fn observe(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::error(place.clone(), format!("expected 1 to {BUCKETS_MAX} buckets, found {}", buckets.len())));
     }
     if let Some(index) = buckets.windows(2).position(|pair| matches!(pair, [a, b] if a >= b)) {
-        problems.push(Problem::error(place.index(index + 1), "the buckets are not ascending").help("list each bound once, smallest first"));
+        problems.push(
+            Problem::error(place.index(index + 1), "the buckets are not ascending").help("list each bound once, smallest first"),
+        );
     }
     let queue = config.observe.access_log.queue;
     if !(1..=1 << 20).contains(&queue) {

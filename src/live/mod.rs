@@ -205,7 +205,12 @@ impl Live {
         self.stores.metrics.published(snapshot.generation, SystemTime::now());
         self.retain(&snapshot);
         let waits = self.note(None, &loaded.config);
-        tracing::info!(generation = snapshot.generation, hash = snapshot.hash, waits_for_restart = waits.join(", "), "configuration in force");
+        tracing::info!(
+            generation = snapshot.generation,
+            hash = snapshot.hash,
+            waits_for_restart = waits.join(", "),
+            "configuration in force"
+        );
         snapshot.generation
     }
 

@@ -3,9 +3,9 @@
 use pingora_core::{
     Error, ErrorSource,
     ErrorType::{
-        AcceptError, BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout, ConnectionClosed,
-        H1Error, H2Downgrade, H2Error, HandshakeError, InvalidCert, InvalidH2, InvalidHTTPHeader, ReadError, ReadTimedout, SocketError,
-        TLSHandshakeFailure, TLSHandshakeTimedout, TLSWantX509Lookup, WriteError, WriteTimedout,
+        AcceptError, BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
+        ConnectionClosed, H1Error, H2Downgrade, H2Error, HandshakeError, InvalidCert, InvalidH2, InvalidHTTPHeader, ReadError,
+        ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, TLSWantX509Lookup, WriteError, WriteTimedout,
     },
 };
 

@@ -175,8 +175,11 @@ mod tests {
     use super::*;
     use crate::exchange::testing;
 
-    const PROXY: Connection =
-        Connection { peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 5000), scheme: Scheme::Http, trusted: true };
+    const PROXY: Connection = Connection {
+        peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 5000),
+        scheme: Scheme::Http,
+        trusted: true,
+    };
 
     fn client(headers: &[(&'static str, &str)]) -> String {
         let is_trusted = |address: &IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
@@ -211,7 +214,13 @@ mod tests {
 
     #[test]
     fn what_a_client_claims_is_dropped() {
-        let claims = [("host", "a"), ("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=6.6.6.6"), ("x-real-ip", "6.6.6.6")];
+        let claims = [
+            ("host", "a"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+        ];
         assert_eq!(
             written(&claims, false),
             "forwarded: for=10.0.0.1;host=\"a\";proto=http | host: a | x-forwarded-for: 10.0.0.1 | x-forwarded-host: a | x-forwarded-proto: http"

@@ -58,12 +58,8 @@ const REQUEST_DEFAULT: crate::units::Duration = crate::units::Duration::from_sec
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-];
+const HOP_BY_HOP: [HeaderName; 4] =
+    [header::CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), header::UPGRADE];
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
