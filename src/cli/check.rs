@@ -1,11 +1,20 @@
 //! `banyan check`: find every mistake of a configuration.
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, ValueEnum};
+
+use crate::{
+    config::{
+        load::{self, Colour},
+        problem::Problem,
+    },
+    live,
+};
 
 /// Find every mistake in a configuration. Exit code 0: none but warnings; 1: errors.
 #[derive(Args, Debug)]
@@ -47,6 +56,19 @@ impl Place {
 
 impl Check {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("cannot check {} as {:?}: not connected", self.place.path().display(), self.format)
+        let loaded = load::load(self.place.path());
+        let problems = live::check(&loaded);
+        match self.format {
+            Format::Text if problems.is_empty() => super::print(b"no problems\n")?,
+            Format::Text => super::print(loaded.sources.render(&problems, colour()).as_bytes())?,
+            Format::Json => super::print(format!("{:#}\n", loaded.sources.to_json(&problems)).as_bytes())?,
+        };
+        Ok(if problems.iter().any(Problem::is_error) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// Colours for people at a terminal who did not refuse them (<https://no-color.org>).
+fn colour() -> Colour {
+    let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if wanted { Colour::Always } else { Colour::Never }
 }
