@@ -1,1 +1,6 @@
 //! Integration tests: the real binary, real sockets.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod docs;
+mod floors;
