@@ -22,6 +22,7 @@ pub mod problem;
 pub mod process;
 pub mod route;
 pub mod secret;
+pub mod suggest;
 pub mod upstream;
 
 pub use self::{

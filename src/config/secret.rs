@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// A secret text. It is never printed: `Debug` and `Serialize` give `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
 pub struct Secret(String);
 
 /// What is shown in a secret's place.
