@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::Place;
 
-/// Say offline which route takes a request, which others lost and why, and which policies would run.
+/// Say which route takes a request, and why the others do not.
+///
+/// Offline: nothing is sent. Also says which policies would run.
 #[derive(Args, Debug)]
 pub struct Explain {
     #[command(flatten)]

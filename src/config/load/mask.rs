@@ -17,8 +17,12 @@ static SECRET: LazyLock<Regex> = LazyLock::new(|| {
 /// The line with its secrets replaced, and the marked part of it where it then stands.
 pub fn masked(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
     let (mut text, mut start, mut end) = (line.to_owned(), marked.start, marked.end);
-    let secrets: Vec<Range<usize>> =
-        SECRET.captures_iter(line).filter_map(|found| found.get(1)).filter(|value| is_secret(value.as_str())).map(|value| value.range()).collect();
+    let secrets: Vec<Range<usize>> = SECRET
+        .captures_iter(line)
+        .filter_map(|found| found.get(1))
+        .filter(|value| is_secret(value.as_str()))
+        .map(|value| value.range())
+        .collect();
     for secret in secrets.into_iter().rev() {
         text.replace_range(secret.clone(), REDACTED);
         start = moved(start, &secret);

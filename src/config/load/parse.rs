@@ -18,7 +18,8 @@ const STRIDE: usize = 64;
 
 /// Reads a file. The tree holds what could be read; each thing that could not is a problem. `None`: nothing could.
 pub fn parse(file: u32, text: &str) -> (Option<Node>, Vec<Problem>) {
-    let mut reading = Reading { parser: Parser::new_from_str(text), marks: Offsets::new(file, text), path: Vec::new(), problems: Vec::new() };
+    let mut reading =
+        Reading { parser: Parser::new_from_str(text), marks: Offsets::new(file, text), path: Vec::new(), problems: Vec::new() };
     let root = match nul(file, text) {
         Some(problem) => Err(Box::new(problem)),
         None => reading.document(),
@@ -76,7 +77,9 @@ impl<'t> Reading<'t> {
         }
         let span = self.marks.span(marks);
         let (anchor, tag) = match &event {
-            Event::Scalar(_, _, anchor, tag) | Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => (*anchor, tag.is_some()),
+            Event::Scalar(_, _, anchor, tag) | Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => {
+                (*anchor, tag.is_some())
+            }
             _ => (0, false),
         };
         if anchor > 0 {
@@ -89,7 +92,11 @@ impl<'t> Reading<'t> {
             Event::SequenceStart(..) => self.list()?,
             Event::MappingStart(..) => self.map()?,
             Event::Alias(_) => {
-                self.report(marks, "an alias (`*`), which is not supported", "write the value out; text that starts with `*` needs quotes");
+                self.report(
+                    marks,
+                    "an alias (`*`), which is not supported",
+                    "write the value out; text that starts with `*` needs quotes",
+                );
                 Value::Lost
             }
             _ => Value::Lost,

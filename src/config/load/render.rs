@@ -89,7 +89,11 @@ impl Sources {
     /// The message; with its key where no snippet can show it.
     fn title(&self, problem: &Problem) -> String {
         let message = self.scrub(&problem.message);
-        if self.span(problem).is_some() || problem.path.steps().is_empty() { message } else { format!("{}: {message}", problem.path) }
+        if self.span(problem).is_some() || problem.path.steps().is_empty() {
+            message
+        } else {
+            format!("{}: {message}", problem.path)
+        }
     }
 
     /// The line that a span begins in, with what must not be shown masked.
@@ -131,6 +135,7 @@ fn summary(problems: &[Problem]) -> Option<String> {
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let counts = [(errors, "error"), (problems.len() - errors, "warning")];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" })).collect();
+    let parts: Vec<String> =
+        counts.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" })).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -144,7 +144,11 @@ fn describe(mistake: &Mistake<'_>, path: &Path, node: Option<&Node>) -> Problem 
         }
         Fault::Unlike { found, expected } => {
             let problem = Problem::error(path.clone(), format!("found {found}, expected {expected}"));
-            if expected == "text" && !found.starts_with("a ") { problem.help("put it in quotes if it is meant as text") } else { problem }
+            if expected == "text" && !found.starts_with("a ") {
+                problem.help("put it in quotes if it is meant as text")
+            } else {
+                problem
+            }
         }
         Fault::UnknownKey { key, known } => unknown_key(path, key, known),
         Fault::UnknownWord { word, known } => unknown_word(path, word, known),
@@ -159,7 +163,8 @@ fn later_key(node: &Node, path: &Path) -> Option<String> {
 }
 
 fn not_yet(path: Path, what: &str) -> Problem {
-    Problem::error(path, format!("`{what}` is not supported yet")).help("remove it: what this version cannot do it refuses, rather than ignore it")
+    Problem::error(path, format!("`{what}` is not supported yet"))
+        .help("remove it: what this version cannot do it refuses, rather than ignore it")
 }
 
 fn unknown_key(path: &Path, key: &str, known: &[&str]) -> Problem {
