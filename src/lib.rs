@@ -5,13 +5,19 @@
 //! endpoint; `reply` writes our own answers and `observe` tells what happened. `config` is what all of it is compiled from.
 //! `docs/architecture.md` is the plan of the house.
 
+pub mod certs;
 pub mod cli;
 pub mod config;
+pub mod deadline;
 pub mod exchange;
+pub mod live;
 pub mod name;
 pub mod observe;
 pub mod origin;
 pub mod policy;
+pub mod proxy;
+pub mod reply;
 pub mod route;
+pub mod stores;
 pub mod units;
 pub mod upstream;
