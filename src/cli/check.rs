@@ -9,10 +9,13 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::config::{
-    Config,
-    load::{self, Colour, Loaded},
-    problem::Problem,
+use crate::{
+    config::{
+        Config,
+        load::{self, Colour, Loaded},
+        problem::Problem,
+    },
+    live,
 };
 
 /// Find every mistake in a configuration.
@@ -58,7 +61,7 @@ impl Place {
 impl Check {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let loaded = load::load(self.place.path());
-        let problems = loaded.problems.clone();
+        let problems = live::check(&loaded);
         let text = match self.format {
             Format::Text => text(&loaded, &problems, self.place.path()),
             Format::Json => json(&loaded, &problems),
