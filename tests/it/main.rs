@@ -1,3 +1,8 @@
 //! Integration tests: the real binary, real sockets.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod config_errors;
+mod docs;
+mod examples;
+mod floors;

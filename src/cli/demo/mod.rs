@@ -14,9 +14,10 @@ mod certificates;
 mod services;
 mod stage;
 
-/// Show the gateway at work: a small legacy shop and new services in this process, and the gateway in front of them.
+/// Show the gateway at work, with no file and no service needed.
 ///
-/// Needs no file and no service. Prints five requests to try. Ctrl-C ends it.
+/// Starts a small legacy shop and new services in this process, and the gateway in front of them. Prints five requests to
+/// try. Ctrl-C ends it.
 #[derive(Args, Debug)]
 pub struct Demo {}
 
