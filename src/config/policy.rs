@@ -75,7 +75,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Switch<T>, E> {
                 match word {
                     "off" => Ok(Switch::Off),
-                    _ => Err(E::custom(format_args!("expected the policy's settings or `off`, found `{word}`"))),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
                 }
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {

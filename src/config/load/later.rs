@@ -66,7 +66,8 @@ fn brings_policy(steps: &[Step]) -> bool {
 }
 
 fn matches(pattern: &str, steps: &[Step]) -> bool {
-    pattern.split('.').count() == steps.len() && pattern.split('.').zip(steps).all(|(part, step)| part == "*" || names(step, part))
+    pattern.split('.').count() == steps.len()
+        && pattern.split('.').zip(steps).all(|(part, step)| part == "*" || names(step, part))
 }
 
 fn names(step: &Step, name: &str) -> bool {

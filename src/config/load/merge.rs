@@ -16,7 +16,9 @@ pub fn merge(roots: Vec<Node>) -> (Node, Vec<Problem>) {
         match root.value {
             Value::Map(map) => map.into_entries().into_iter().for_each(|section| add(&mut sections, section, &mut problems)),
             Value::Lost => {}
-            _ => problems.push(Problem::error(Path::root(), "expected a map of sections such as `listeners:` and `routes:`").at(root.span)),
+            _ => problems.push(
+                Problem::error(Path::root(), "expected a map of sections such as `listeners:` and `routes:`").at(root.span),
+            ),
         }
     }
     for section in sections.iter_mut().filter(|section| NAMED.contains(&section.key.name.as_str())) {

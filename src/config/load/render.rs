@@ -70,7 +70,7 @@ impl Sources {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let path = problem.path.to_string();
+        let path = label(&problem.path);
         let mut group = Group::with_title(level.primary_title(self.title(problem)));
         if let Some(line) = self.span(problem).and_then(|span| self.line(span)) {
             group = line.annotate(group, AnnotationKind::Primary, path);
@@ -89,7 +89,11 @@ impl Sources {
     /// The message; with its key where no snippet can show it.
     fn title(&self, problem: &Problem) -> String {
         let message = self.scrub(&problem.message);
-        if self.span(problem).is_some() || problem.path.steps().is_empty() { message } else { format!("{}: {message}", problem.path) }
+        if self.span(problem).is_some() || problem.path.steps().is_empty() {
+            message
+        } else {
+            format!("{}: {message}", problem.path)
+        }
     }
 
     /// The line that a span begins in, with what must not be shown masked.
@@ -100,6 +104,7 @@ impl Sources {
         let rest = source.text.get(before..)?;
         let text = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let end = (span.end as usize - before).clamp(start - before, text.len().max(start - before));
+        let end = end.min(start - before + text.get(start - before..).map_or(0, |rest| rest.trim_end().len()));
         let (text, marked) = masked(text, start - before..end);
         Some(Line { file: source.name.display().to_string(), number: span.line as usize, text, marked })
     }
@@ -120,6 +125,18 @@ impl Line {
     }
 }
 
+/// Longest path that is shown whole, in characters.
+const LABEL_MAX: usize = 120;
+
+fn label(path: &Path) -> String {
+    let mut label = path.to_string();
+    if let Some((cut, _)) = label.char_indices().nth(LABEL_MAX) {
+        label.truncate(cut);
+        label.push('…');
+    }
+    label
+}
+
 const fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
@@ -131,6 +148,7 @@ fn summary(problems: &[Problem]) -> Option<String> {
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let counts = [(errors, "error"), (problems.len() - errors, "warning")];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" })).collect();
+    let parts: Vec<String> =
+        counts.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" })).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

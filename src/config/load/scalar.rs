@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn everything_else_is_text() {
-        for text in ["yes", "off", "012", "0755", "1s", "-", "+", ".", "e5", "1e", "1_000", "0x", "0x-1", "1.2.3", "--1", "010.5", "inf", "nan"] {
+        for text in [
+            "yes", "off", "012", "0755", "1s", "-", "+", ".", "e5", "1e", "1_000", "0x", "0x-1", "1.2.3", "--1", "010.5", "inf",
+            "nan",
+        ] {
             assert!(is_text(text), "{text}");
         }
     }

@@ -163,4 +163,3 @@ fn part(hasher: &mut Sha256, kind: u8, length: usize) {
     hasher.update([kind]);
     hasher.update((length as u64).to_le_bytes());
 }
-

@@ -84,8 +84,12 @@ impl Walk<'_> {
     fn scalar(&mut self, scalar: &mut Scalar) -> Result<(), Problem> {
         let Some(placeholder) = Placeholder::read(&scalar.text).map_err(|fault| self.problem(&fault))? else { return Ok(()) };
         let value = match placeholder {
-            Placeholder::Env(name) => (self.origins.env)(name)
-                .ok_or_else(|| self.problem(&Fault::new(format!("the environment has no variable `{name}`"), "set it for the process, as UTF-8 text")))?,
+            Placeholder::Env(name) => (self.origins.env)(name).ok_or_else(|| {
+                self.problem(&Fault::new(
+                    format!("the environment has no variable `{name}`"),
+                    "set it for the process, as UTF-8 text",
+                ))
+            })?,
             Placeholder::File(path) => self.file(&self.origins.directory.join(path))?,
         };
         let placeholder = std::mem::replace(&mut scalar.text, value.clone());
@@ -129,16 +133,19 @@ impl<'t> Placeholder<'t> {
     fn read(text: &'t str) -> Result<Option<Self>, Fault> {
         let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|inner| !inner.contains('}'));
         match inner.map(|inner| inner.split_once(':').unwrap_or(("", inner))) {
-            Some(("env" | "file", "")) => Err(Fault::new(format!("`{text}` names nothing"), "write `${env:NAME}` or `${file:path}`")),
+            Some(("env" | "file", "")) => {
+                Err(Fault::new(format!("`{text}` names nothing"), "write `${env:NAME}` or `${file:path}`"))
+            }
             Some(("env", name)) => Ok(Some(Self::Env(name))),
             Some(("file", path)) => Ok(Some(Self::File(path))),
             Some((_, name)) => Err(Fault::new(
                 format!("`{text}` is neither `${{env:NAME}}` nor `${{file:path}}`"),
                 format!("did you mean `${{env:{name}}}`?"),
             )),
-            None if text.contains("${env:") || text.contains("${file:") => {
-                Err(Fault::new("a placeholder inside other text", "`${…}` must be the whole value; put the whole text into the variable or file"))
-            }
+            None if text.contains("${env:") || text.contains("${file:") => Err(Fault::new(
+                "a placeholder inside other text",
+                "`${…}` must be the whole value; put the whole text into the variable or file",
+            )),
             None => Ok(None),
         }
     }
