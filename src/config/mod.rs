@@ -20,8 +20,10 @@ pub mod paths;
 pub mod policy;
 pub mod problem;
 pub mod process;
+pub mod reference;
 pub mod route;
 pub mod secret;
+pub mod schema;
 pub mod suggest;
 pub mod upstream;
 
@@ -47,7 +49,7 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
-    /// How request paths are read before anything matches them.
+    /// How request paths are normalised before anything matches them.
     #[serde(default)]
     pub paths: Paths,
     /// Access log and metrics.

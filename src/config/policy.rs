@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{Bytes, Duration};
 
-/// One field a policy. Their order is the gateway's business, not the file's.
+/// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {

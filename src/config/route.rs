@@ -128,6 +128,7 @@ enum ConditionForm {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct ConditionKeys {
     /// The value is this.
     exact: Option<String>,
@@ -207,7 +208,7 @@ pub struct RouteTimeouts {
     pub idle: Option<Duration>,
 }
 
-/// Where the requests of a route go: exactly one of these.
+/// Where the requests of a route go.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "TargetKeys", into = "TargetKeys")]
 #[schemars(with = "TargetKeys")]
@@ -220,6 +221,7 @@ pub enum Target {
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct TargetKeys {
     /// To this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]

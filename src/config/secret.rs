@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::from_text;
 
-/// A secret text. It is never printed: `Debug` and `Serialize` give `[redacted]`.
+/// A secret text. It is never shown; better still, keep it out of the file with `${env:…}` or `${file:…}`.
+// `Debug` and `Serialize` give `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Secret(
     #[serde(deserialize_with = "text")]

@@ -155,7 +155,7 @@ impl Default for Timeouts {
     }
 }
 
-/// An active health check, of exactly one kind.
+/// An active health check.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "HealthKeys", into = "HealthKeys")]
 #[schemars(with = "HealthKeys")]
@@ -168,6 +168,7 @@ pub enum Health {
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct HealthKeys {
     /// Send a GET and expect status 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]

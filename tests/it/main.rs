@@ -1,3 +1,4 @@
 //! Integration tests: the real binary, real sockets.
 
 mod config_errors;
+mod config_reference;
