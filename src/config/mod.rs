@@ -22,8 +22,8 @@ pub mod problem;
 pub mod process;
 pub mod reference;
 pub mod route;
-pub mod secret;
 pub mod schema;
+pub mod secret;
 pub mod suggest;
 pub mod upstream;
 

@@ -82,7 +82,8 @@ fn allow_placeholders(schema: &mut Json) {
 
 fn is_scalar(object: &Map<String, Json>) -> bool {
     let kind = object.get("type").and_then(Json::as_str);
-    matches!(kind, Some("integer" | "number" | "boolean")) || ["pattern", "enum", "oneOf"].iter().any(|key| object.contains_key(*key))
+    matches!(kind, Some("integer" | "number" | "boolean"))
+        || ["pattern", "enum", "oneOf"].iter().any(|key| object.contains_key(*key))
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ fn the_reference_lists_the_keys_of_the_source() {
     if std::env::var_os("BLESS").is_some() {
         return fs::write(PAGE, format!("{written}{}", reference())).unwrap();
     }
-    assert!(generated == reference(), "docs/configuration.md is behind the source: BLESS=1 cargo test --test it config_reference");
+    assert!(
+        generated == reference(),
+        "docs/configuration.md is behind the source: BLESS=1 cargo test --test it config_reference"
+    );
 }
 
 #[test]
