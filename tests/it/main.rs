@@ -6,3 +6,4 @@ mod config_errors;
 mod docs;
 mod examples;
 mod floors;
+mod config_reference;
