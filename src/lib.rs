@@ -5,6 +5,7 @@
 //! endpoint; `reply` writes our own answers and `observe` tells what happened. `config` is what all of it is compiled from.
 //! `docs/architecture.md` is the plan of the house.
 
+pub mod admin;
 pub mod config;
 pub mod exchange;
 pub mod name;
