@@ -98,8 +98,13 @@ impl ServeHttp for App {
         let (desk, head) = (self.desk.clone(), asked.method == Method::HEAD);
         // A reload reads files and compiles: not on the thread that answers the next health probe.
         let answer = tokio::task::spawn_blocking(move || desk.answer(&asked)).await;
-        answer.unwrap_or_else(|_| FAULT.into()).into_response(head)
+        answer.unwrap_or_else(fault).into_response(head)
     }
+}
+
+fn fault(error: tokio::task::JoinError) -> Answer {
+    tracing::error!(%error, "the admin listener could not answer");
+    FAULT.into()
 }
 
 const FAULT: Problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The gateway could not answer.");
