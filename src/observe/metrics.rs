@@ -25,7 +25,7 @@ use crate::{
 mod family;
 mod route;
 
-pub(super) use self::family::{counters, gauges, labels};
+pub(super) use self::family::{counters, gauges};
 pub use self::route::{InFlight, RouteMetrics};
 
 /// The `route` of requests that no route took. No route can have this name.
@@ -273,7 +273,7 @@ impl Drop for Open {
 fn health<'a>(endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> MetricFamily {
     let series = endpoints.into_iter().map(|endpoint| {
         let address = endpoint.address.to_string();
-        let labels = labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
+        let labels = family::labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
         (labels, f64::from(u8::from(endpoint.healthy)))
     });
     gauges("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.", series)
