@@ -1,1 +1,3 @@
 //! Integration tests: the real binary, real sockets.
+
+mod route;
