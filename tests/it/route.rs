@@ -110,12 +110,48 @@ fn matches() -> impl Strategy<Value = Match> {
     )
 }
 
+/// Routes that meet: on few paths, with conditions that often hold.
+fn crowd() -> impl Strategy<Value = Match> {
+    let hosts = select(vec![vec![], vec![], vec!["x".to_owned()], vec!["*.x".to_owned(), "x".to_owned()]]);
+    let path = select(vec![None, Some("/**"), Some("/a/**"), Some("/a"), Some("/{one}")]);
+    let methods =
+        select(vec![vec![], vec!["GET".to_owned()], vec!["GET".to_owned(), "POST".to_owned()], vec!["HEAD".to_owned()]]);
+    let condition = || {
+        prop_oneof![
+            Just(Condition::Present(True)),
+            Just(Condition::Exact("1".into())),
+            Just(Condition::Absent(True)),
+            Just(Condition::Regex(".*".into())),
+        ]
+    };
+    let few = |names: [&'static str; 2]| {
+        proptest::collection::btree_map(select(names.to_vec()).prop_map(String::from), condition(), 0..3)
+    };
+    let rest = (few(["x-a", "x-b"]), few(["q", "z"]), few(["c", "d"]));
+    let scheme = option::weighted(0.3, Just(Scheme::Http));
+    (hosts, path, scheme, methods, rest).prop_map(|(hosts, path, scheme, methods, (headers, query, cookies))| Match {
+        hosts,
+        scheme,
+        path: path.map(Into::into),
+        path_regex: None,
+        methods,
+        headers,
+        query,
+        cookies,
+    })
+}
+
+fn routes(size: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(RouteName, Match)>> {
+    prop_oneof![vec(matches(), size.clone()), vec(crowd(), size)].prop_map(named)
+}
+
 fn request() -> impl Strategy<Value = (Facts, HeaderMap)> {
     let host = select(vec!["x", "a.x", "b.a.x", "c.b.a.x", "d.x", "y", "z", ""]);
     let path = prop_oneof![1 => Just("*".to_owned()), 30 => string_regex("(/(a|b|a\\.b)){0,4}/?").unwrap()];
     let path = path.prop_map(|p| if p.is_empty() { "/".into() } else { p });
     let query = option::of(
-        vec(select(vec!["q=1", "q=2", "q", "Q+r=a+b", "%51%20r=1", "q=a%20b", "", "z"]), 0..4).prop_map(|q| q.join("&")),
+        vec(select(vec!["q=1", "q=1", "z=1", "q=2", "q", "Q+r=a+b", "%51%20r=1", "q=a%20b", "", "z"]), 0..4)
+            .prop_map(|q| q.join("&")),
     );
     let line = select(vec![
         ("x-a", "1"),
@@ -127,8 +163,11 @@ fn request() -> impl Strategy<Value = (Facts, HeaderMap)> {
         ("cookie", " d = ;c"),
         ("origin", "https://o"),
         ("access-control-request-method", "POST"),
+        ("x-a", "1"),
+        ("x-b", "1"),
+        ("cookie", "c=1; d=1"),
     ]);
-    let method = select(vec!["GET", "HEAD", "POST", "OPTIONS", "PURGE", "DELETE"]);
+    let method = select(vec!["GET", "GET", "HEAD", "POST", "OPTIONS", "PURGE", "DELETE"]);
     let scheme = select(vec![Scheme::Http, Scheme::Https]);
     (method, host, path, query, scheme, vec(line, 0..4)).prop_map(|(method, host, path, query, scheme, lines)| {
         let facts = Facts { scheme, ..facts(method, host, &path, query.as_deref()) };
@@ -151,8 +190,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_table_says_what_the_rules_say(matches in vec(matches(), 1..16), requests in vec(request(), 1..12)) {
-        let routes = named(matches);
+    fn the_table_says_what_the_rules_say(routes in routes(1..16), requests in vec(request(), 1..12)) {
         let (table, _) = Table::compile(routes.iter().map(|(n, m)| (n, m)));
         let naive = Naive::new(routes.iter().map(|(n, m)| (n, m)));
         for (facts, headers) in &requests {
@@ -161,8 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn an_explanation_names_the_route_that_is_found(matches in vec(matches(), 1..16), (facts, headers) in request()) {
-        let routes = named(matches);
+    fn an_explanation_names_the_route_that_is_found(routes in routes(1..16), (facts, headers) in request()) {
         let (table, _) = Table::compile(routes.iter().map(|(n, m)| (n, m)));
         let verdicts = table.explain(&facts, &headers);
         let mut indexes: Vec<u32> = verdicts.iter().map(|v| v.index).collect();
@@ -180,8 +217,7 @@ proptest! {
     }
 
     #[test]
-    fn a_route_that_is_called_unreachable_is_never_found(matches in vec(matches(), 2..10), requests in vec(request(), 1..40)) {
-        let routes = named(matches);
+    fn a_route_that_is_called_unreachable_is_never_found(routes in routes(2..10), requests in vec(request(), 1..40)) {
         let (_, problems) = Table::compile(routes.iter().map(|(n, m)| (n, m)));
         let naive = Naive::new(routes.iter().map(|(n, m)| (n, m)));
         for problem in problems.iter().filter(|p| p.message.contains("never reached") || p.message.contains("same match")) {
