@@ -7,3 +7,5 @@ mod docs;
 mod examples;
 mod floors;
 mod config_reference;
+mod gateway_api;
+mod route;
