@@ -13,6 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BINDIR        = $(DESTDIR)$(PREFIX)/bin
 MANDIR        = $(DESTDIR)$(PREFIX)/share/man/man1
 UNITDIR       = $(DESTDIR)$(PREFIX)/lib/systemd/system
+USERDIR       = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 BASHDIR       = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR        = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR       = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -50,7 +51,7 @@ bench: setup ## Run the benches
 	$(CARGO) bench
 
 loadtest: build ## Load the demo gateway for a few seconds: see loadtests/README.md
-	sh loadtests/smoke $(TARGET)/release/banyan
+	loadtests/smoke $(TARGET)/release/banyan
 
 fuzz: ## Run each fuzz target for 60 s: see fuzz/README.md
 	@test -f fuzz/README.md || { echo "fuzz/ is not there yet" >&2; exit 1; }
@@ -60,18 +61,19 @@ fuzz: ## Run each fuzz target for 60 s: see fuzz/README.md
 install: ## Install binary, unit, example configuration, man pages and completions (DESTDIR, PREFIX)
 	@test -x $(TARGET)/release/banyan || $(MAKE) build
 	install -D -m 0755 $(TARGET)/release/banyan $(BINDIR)/banyan
-	install -d $(MANDIR) $(UNITDIR) $(CONFDIR) $(EXAMPLEDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
+	install -d $(MANDIR) $(UNITDIR) $(USERDIR) $(CONFDIR) $(EXAMPLEDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
 	sed 's|@BINDIR@|$(PREFIX)/bin|' systemd/banyan.service > $(UNITDIR)/banyan.service
 	chmod 0644 $(UNITDIR)/banyan.service
+	install -m 0644 systemd/banyan.sysusers $(USERDIR)/banyan.conf
 	install -m 0644 conf/examples/*.yaml $(EXAMPLEDIR)
-	test -e $(CONFDIR)/banyan.yaml || install -m 0640 conf/examples/first-gateway.yaml $(CONFDIR)/banyan.yaml
+	test -e $(CONFDIR)/banyan.yaml || install -m 0644 conf/examples/first-gateway.yaml $(CONFDIR)/banyan.yaml
 	$(TARGET)/release/banyan man $(MANDIR)
 	$(TARGET)/release/banyan completions bash > $(BASHDIR)/banyan
 	$(TARGET)/release/banyan completions zsh > $(ZSHDIR)/_banyan
 	$(TARGET)/release/banyan completions fish > $(FISHDIR)/banyan.fish
 
 uninstall: ## Remove what install put there, but no configuration
-	rm -f $(BINDIR)/banyan $(UNITDIR)/banyan.service $(MANDIR)/banyan.1 $(MANDIR)/banyan-*.1
+	rm -f $(BINDIR)/banyan $(UNITDIR)/banyan.service $(USERDIR)/banyan.conf $(MANDIR)/banyan.1 $(MANDIR)/banyan-*.1
 	rm -f $(BASHDIR)/banyan $(ZSHDIR)/_banyan $(FISHDIR)/banyan.fish
 	rm -rf $(EXAMPLEDIR)
 

@@ -13,6 +13,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
+mod showcase;
+
+pub use self::showcase::Showcase;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Largest PEM file we read: a bundle of every public authority is about 220 KiB.

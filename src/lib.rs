@@ -6,6 +6,9 @@
 //! `docs/architecture.md` is the plan of the house.
 
 pub mod cli;
+pub mod server;
+pub mod edge;
+pub mod admin;
 pub mod proxy;
 pub mod live;
 pub mod route;

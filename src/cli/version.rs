@@ -11,7 +11,7 @@ pub const PINGORA: &str = "0.9.1";
 const REVISION: Option<&str> = option_env!("BANYAN_REVISION");
 const COMPILER: Option<&str> = option_env!("BANYAN_RUSTC");
 
-/// Print the version, and what the binary was built from.
+/// Print the version and what the binary was built from.
 #[derive(Args, Debug)]
 pub struct Version {}
 

@@ -22,12 +22,35 @@ pub enum Severity {
     Warning,
 }
 
+/// A stretch of one of the files that were read. `Sources` knows the files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Span {
+    /// Which of the files, by the order of reading.
+    pub(super) file: u32,
+    /// Line, from 1.
+    pub(super) line: u32,
+    /// Column in characters, from 1.
+    pub(super) column: u32,
+    /// Bytes from here …
+    pub(super) start: u32,
+    /// … to before here.
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) const fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
 /// One mistake.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     pub severity: Severity,
     /// The key it stands at.
     pub path: Path,
+    /// Where it stands, if not where the path leads: the second of two equal keys, a line that is not YAML.
+    pub span: Option<Span>,
     /// What is wrong, with what was found: lower case, no full stop.
     pub message: String,
     /// What was expected, or what to do instead.
@@ -75,7 +98,7 @@ impl FromIterator<Step> for Path {
 
 impl Problem {
     pub fn error(path: Path, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, path, message: message.into(), help: None, also: Vec::new() }
+        Self { severity: Severity::Error, path, span: None, message: message.into(), help: None, also: Vec::new() }
     }
 
     pub fn warning(path: Path, message: impl Into<String>) -> Self {
@@ -85,6 +108,13 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// States the place that the path alone would miss.
+    #[must_use]
+    pub(super) fn at(mut self, span: Span) -> Self {
+        self.span = Some(span);
         self
     }
 

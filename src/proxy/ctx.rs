@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
+
 use crate::{
     config::observe::LogFormat,
     deadline::Clock,
@@ -14,15 +16,20 @@ use crate::{
     proxy::forwarded::Hops,
     reply::{self, Told},
     route::Route,
-    upstream::{Lease, Tried, Upstream},
+    stores::Carried,
+    upstream::{EffectiveTimeouts, Lease, Tried, Upstream},
 };
 
 /// One request, from its head to its log line.
 pub struct Ctx {
+    /// Counted by the drain at the end of the process.
+    pub _carried: Carried,
     pub started: Instant,
     pub clock: Arc<Clock>,
     pub generation: u64,
     pub format: Option<LogFormat>,
+    /// Known before the facts: a head that cannot be read is answered under an id too.
+    pub request_id: Option<HeaderValue>,
     /// Known once the head was read.
     pub facts: Option<Facts>,
     pub hops: Hops,
@@ -34,7 +41,9 @@ pub struct Ctx {
     pub permit: Option<Permit>,
     pub in_flight: Option<InFlight>,
     pub tries: Tries,
-    /// Why the request went no further, if it did not.
+    /// Why the request goes no further, on its way to `fail_to_proxy`.
+    pub stopped: Option<Stop>,
+    /// What the client was told of it.
     pub told: Option<Told>,
 }
 
@@ -53,17 +62,19 @@ pub struct Tries {
     /// From the first try to the response head.
     pub first_byte: Option<Duration>,
     pub upgrade: bool,
-    /// How long a silence may last after the response head.
-    pub idle: Option<Duration>,
+    /// Of the last try.
+    pub timeouts: Option<EffectiveTimeouts>,
 }
 
 impl Ctx {
-    pub fn new() -> Self {
+    pub fn new(carried: Carried) -> Self {
         Self {
+            _carried: carried,
             started: Instant::now(),
             clock: Clock::current(),
             generation: 0,
             format: None,
+            request_id: None,
             facts: None,
             hops: Hops::default(),
             trace: None,
@@ -73,6 +84,7 @@ impl Ctx {
             permit: None,
             in_flight: None,
             tries: Tries::default(),
+            stopped: None,
             told: None,
         }
     }

@@ -4,13 +4,14 @@
 //! names an upstream; `upstream_peer` picks an endpoint; the response hooks go the way back; `logging` ends it.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
     protocols::Digest,
@@ -20,20 +21,20 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::{
-    ctx::Ctx,
+    ctx::{Ctx, Tries},
     facts::Connection,
     fault::Meaning,
 };
 use crate::{
     config::route::Scheme,
-    exchange::{Facts, Inbound, Stop, UpstreamFault},
+    exchange::{Captures, Facts, Inbound, Stop},
     live::{Live, Snapshot},
-    observe::trace::Trace,
+    observe::trace,
     origin::{Answer, HostRewrite, Origin},
-    reply::{self, Reply},
-    route::{Route, table::Found},
+    reply::Reply,
+    route::Route,
     stores::Stores,
-    upstream::{EffectiveTimeouts, Upstream},
+    upstream::EffectiveTimeouts,
 };
 
 pub mod ctx;
@@ -52,21 +53,24 @@ const KEEPALIVE_SECONDS: u64 = 75;
 const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Default of `timeouts.request`.
-const REQUEST_DEFAULT: Duration = Duration::from_secs(60);
+const REQUEST_DEFAULT: crate::units::Duration = crate::units::Duration::from_secs(60);
 
-/// Defaults of `timeouts.idle`: of a response, and of an upgraded connection.
-const IDLE_DEFAULT: Duration = Duration::from_secs(60);
-const IDLE_UPGRADED: Duration = Duration::from_secs(3600);
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-];
+static HOP_BY_HOP: [HeaderName; 4] =
+    [header::CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), header::UPGRADE];
+
+/// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
+fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
+    ctx.stopped = Some(stop);
+    Error::new(ErrorType::Custom("stopped"))
+}
+
+/// Only the chain gives a permit, and without it nothing leaves: a fault of ours if we ever get here.
+fn no_permit() -> Stop {
+    Stop::Fault(anyhow::anyhow!("no permit"))
+}
 
 /// The gateway as Pingora drives it.
 pub struct Gateway {
@@ -86,13 +90,14 @@ impl Gateway {
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
         let head = session.req_header();
-        let request_id = facts::request_id(&head.headers, connection.trusted);
+        let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
         ctx.hops = facts::hops(&head.headers, connection.trusted);
-        ctx.trace = Some(Trace::continue_or_start(&head.headers));
+        ctx.trace = Some(trace::continue_or_start(&head.headers));
         let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
         let facts = facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started)?;
-        let (route, missed) = choose(&snapshot, &facts, head, ctx);
+        let (route, captures, missed) = choose(&snapshot, &facts, head);
         drop(snapshot);
+        ctx.captures = captures;
         ctx.in_flight = Some(route.metrics.begin());
         let route = ctx.route.insert(route).clone();
         let facts = ctx.facts.insert(facts);
@@ -108,7 +113,7 @@ impl Gateway {
             Origin::Upstream(upstream) => Some(upstream.clone()),
             Origin::Split(split) => Some(split.draw().clone()),
             Origin::Redirect(redirect) => return redirect.answer(facts, &ctx.captures).map(Some),
-            Origin::Respond(respond) => return Ok(Some(respond.answer())),
+            Origin::Respond(respond) => return Ok(Some(respond.answer().clone())),
             Origin::Nowhere => return Err(Stop::NoRoute),
         };
         Ok(None)
@@ -129,25 +134,9 @@ impl Gateway {
         if matches!(stop, Stop::Malformed(_)) {
             session.set_keepalive(None);
         }
-        let request_id = match &ctx.facts {
-            Some(facts) => facts.request_id.clone(),
-            None => facts::request_id(&session.req_header().headers, false),
-        };
+        let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
         let reply = Reply::of(stop, &told, &session.req_header().headers, &request_id)?;
         self.answer(session, ctx, reply).await
-    }
-
-    /// How long to wait for this request's service.
-    fn timeouts(&self, ctx: &Ctx, route: &Route, upstream: &Upstream) -> EffectiveTimeouts {
-        let own = upstream.timeouts();
-        let idle = route.timeouts.idle.or(own.idle).map(crate::units::Duration::as_std);
-        let left = ctx.clock.left().unwrap_or(REQUEST_DEFAULT);
-        EffectiveTimeouts {
-            connect: own.connect.as_std().min(left),
-            response: route.timeouts.response.unwrap_or(own.response).as_std(),
-            idle: idle.unwrap_or(if ctx.tries.upgrade { IDLE_UPGRADED } else { IDLE_DEFAULT }),
-            keepalive: own.keepalive.as_std(),
-        }
     }
 
     /// Picks an endpoint that was not tried yet.
@@ -159,24 +148,124 @@ impl Gateway {
             return Err(Stop::RequestTimeout);
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
-        let timeouts = self.timeouts(ctx, route, upstream);
-        let peer = lease.peer(&timeouts);
-        ctx.tries.idle = Some(timeouts.idle);
+        let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
+        let timeouts = if ctx.tries.upgrade { timeouts.upgraded() } else { timeouts };
+        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        ctx.tries.timeouts = Some(timeouts);
         ctx.tries.count += 1;
         ctx.tries.began = Some(Instant::now());
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
+}
 
-    /// Starts the wait for the response head: the request is sent.
-    fn request_sent(ctx: &Ctx) {
-        let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
-        let response = route.timeouts.response.unwrap_or(upstream.timeouts().response).as_std();
-        let now = Instant::now();
-        ctx.clock.response_by(now + response);
-        if ctx.clock.left().is_none() {
-            ctx.clock.request_by(Some(now + request_timeout(route)));
-        }
+/// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
+/// a body to send, so that a long upload does not count.
+fn request_sent(ctx: &Ctx) {
+    let Some(timeouts) = ctx.tries.timeouts else { return };
+    let now = Instant::now();
+    ctx.clock.response_by(now + timeouts.response);
+    if ctx.clock.left().is_none() {
+        ctx.clock.request_by(Some(now + timeouts.request));
+    }
+}
+
+/// Arms `timeouts.idle` anew. Pingora's own read timeout covers it unless `response` is longer: then only the clock can.
+fn idle_from_now(ctx: &Ctx) {
+    if let Some(timeouts) = ctx.tries.timeouts.filter(|timeouts| timeouts.idle < timeouts.response) {
+        ctx.clock.idle_by(Instant::now() + timeouts.idle);
+    }
+}
+
+/// What the connection says of itself.
+fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
+    let peer = session.client_addr().and_then(|address| address.as_inet());
+    let peer = *peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let scheme = if tls { Scheme::Https } else { Scheme::Http };
+    Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
+}
+
+/// What a service gets: the head as it was matched, with what the gateway says of the client.
+fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
+    let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
+    let fault = |error: Box<Error>| Stop::Fault(anyhow::anyhow!("request head: {error}"));
+    if !head.headers.contains_key(header::HOST)
+        && let Some(authority) = head.uri.authority().map(|authority| authority.as_str().to_owned())
+    {
+        head.insert_header(header::HOST, authority).map_err(fault)?;
+    }
+    forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
+    head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
+    if let Some(trace) = &ctx.trace {
+        trace.apply(head).map_err(fault)?;
+    }
+    set_target(head, route, facts, &ctx.captures)?;
+    if let Some(host) = upstream_host(route, &ctx.tries) {
+        head.insert_header(header::HOST, host).map_err(fault)?;
+    }
+    route.chain.upstream_request(head, facts, &mut ctx.memo)
+}
+
+/// The normalised path, rewritten, in place of what the client wrote.
+fn set_target(head: &mut RequestHeader, route: &Route, facts: &Facts, captures: &Captures) -> Result<(), Stop> {
+    let target = match &route.rewrite {
+        Some(rewrite) => rewrite.path_and_query(facts, captures).map_err(|_| Stop::Malformed("The path cannot be rewritten."))?,
+        None => path_and_query(facts),
+    };
+    if head.raw_path() == target.as_bytes() && head.uri.authority().is_none() {
+        return Ok(());
+    }
+    head.set_raw_path(target.as_bytes()).map_err(|_| Stop::Malformed("The request target is not a URI."))
+}
+
+fn path_and_query(facts: &Facts) -> Cow<'_, str> {
+    match &facts.query {
+        Some(query) => Cow::Owned(format!("{}?{query}", facts.path)),
+        None => Cow::Borrowed(&facts.path),
+    }
+}
+
+fn upstream_host(route: &Route, tries: &Tries) -> Option<HeaderValue> {
+    match route.rewrite.as_ref()?.host() {
+        HostRewrite::Preserve => None,
+        HostRewrite::Upstream => tries.lease.as_ref().map(|lease| lease.host().clone()),
+        HostRewrite::Literal(host) => Some(host.clone()),
+    }
+}
+
+fn strip_hop_by_hop(head: &mut ResponseHeader) {
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
+}
+
+/// The last of a response head before the client gets it: the edge ring, and the request's id.
+fn finish_head(head: &mut ResponseHeader, ctx: &mut Ctx) {
+    if let Some(id) = &ctx.request_id {
+        // The id is a header value already; this cannot fail.
+        let _ = head.insert_header(&X_REQUEST_ID, id.clone());
+    }
+    let (Some(route), Some(facts)) = (&ctx.route, &ctx.facts) else { return };
+    if let Err(stop) = route.chain.response(head, facts, &mut ctx.memo) {
+        tracing::error!(?stop, "fault of a response policy");
+    }
+}
+
+/// The route that takes a request; the one of unmatched requests, and why, if none does.
+fn choose(snapshot: &Snapshot, facts: &Facts, head: &RequestHeader) -> (Arc<Route>, Captures, Option<Stop>) {
+    match snapshot.router.find(facts, &head.headers) {
+        Ok((route, captures)) => (route.clone(), captures, None),
+        Err(stop) => (snapshot.unmatched.clone(), Captures::new(), Some(stop)),
     }
 }
 
@@ -185,7 +274,7 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new()
+        Ctx::new(self.stores.carry())
     }
 
     /// No modules: compression comes with its policy.
@@ -213,8 +302,8 @@ impl ProxyHttp for Gateway {
             Ok(None) => {
                 ctx.tries.upgrade = session.is_upgrade_req();
                 let bodiless = session.as_downstream_mut().is_body_empty();
-                let timeout = ctx.route.as_deref().map_or(REQUEST_DEFAULT, request_timeout);
-                ctx.clock.request_by(bodiless.then(|| ctx.started + timeout));
+                let request = ctx.route.as_ref().and_then(|route| route.timeouts.request).unwrap_or(REQUEST_DEFAULT);
+                ctx.clock.request_by(bodiless.then(|| ctx.started + request.as_std()));
                 Ok(false)
             }
             Err(stop) => {
@@ -225,7 +314,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
-        self.pick(ctx).map_err(|stop| stopped(ctx, &stop))
+        self.pick(ctx).map_err(|stop| stopped(ctx, stop))
     }
 
     fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
@@ -235,9 +324,9 @@ impl ProxyHttp for Gateway {
             lease.report(Err(fault));
         }
         if let Some(address) = peer.address().as_inet() {
-            ctx.tries.tried.add(*address);
+            ctx.tries.tried.push(*address);
         }
-        let again = ctx.tries.count < TRIES_MAX && ctx.tries.upstream.as_ref().is_some_and(|u| u.has_other(&ctx.tries.tried));
+        let again = ctx.tries.count < TRIES_MAX && !ctx.clock.left().is_some_and(|left| left.is_zero());
         error.set_retry(again);
         error
     }
@@ -263,9 +352,9 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
-        prepare_head(head, ctx).map_err(|stop| stopped(ctx, &stop))?;
+        prepare_head(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         if session.as_downstream_mut().is_body_empty() {
-            Self::request_sent(ctx);
+            request_sent(ctx);
         }
         Ok(())
     }
@@ -279,10 +368,10 @@ impl ProxyHttp for Gateway {
     ) -> pingora_core::Result<()> {
         let Some(route) = ctx.route.clone() else { return Ok(()) };
         if route.chain.watches_body() {
-            route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, &stop))?;
+            route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
         }
         if end {
-            Self::request_sent(ctx);
+            request_sent(ctx);
         }
         Ok(())
     }
@@ -298,14 +387,16 @@ impl ProxyHttp for Gateway {
         }
         ctx.clock.head_came();
         ctx.tries.first_byte = Some(ctx.started.elapsed());
-        if let Some(idle) = ctx.tries.idle {
-            ctx.clock.idle_by(Instant::now() + idle);
-        }
+        idle_from_now(ctx);
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             strip_hop_by_hop(head);
         }
+        // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
+        if head.version < Version::HTTP_11 {
+            head.set_version(Version::HTTP_11);
+        }
         let (Some(route), Some(facts)) = (ctx.route.clone(), &ctx.facts) else { return Ok(()) };
-        route.chain.upstream_response(head, facts, &mut ctx.memo).map_err(|stop| stopped(ctx, &stop))
+        route.chain.upstream_response(head, facts, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))
     }
 
     fn upstream_response_body_filter(
@@ -315,10 +406,10 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<Option<Duration>> {
-        match ctx.tries.idle {
-            _ if end => ctx.clock.stop(),
-            Some(idle) => ctx.clock.idle_by(Instant::now() + idle),
-            None => {}
+        if end {
+            ctx.clock.stop();
+        } else {
+            idle_from_now(ctx);
         }
         Ok(None)
     }
@@ -348,7 +439,7 @@ impl ProxyHttp for Gateway {
             }
         }
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if told || !replayable || ctx.clock.expired().is_some() || ctx.told.is_some() {
+        if told || !replayable || ctx.clock.expired().is_some() || ctx.stopped.is_some() {
             error.set_retry(false);
         } else {
             error.retry.decide_reuse(reused);
@@ -358,9 +449,9 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         let head_came = session.response_written().is_some();
-        let meaning = match (ctx.clock.expired(), ctx.told) {
+        let meaning = match (ctx.clock.expired(), ctx.stopped.take()) {
             (Some(expired), _) => Meaning::Stop(expired.into()),
-            (None, Some(_)) => Meaning::Stop(pending_stop(ctx)),
+            (None, Some(stop)) => Meaning::Stop(stop),
             (None, None) => fault::meaning(error, head_came),
         };
         tracing::debug!(%error, "request failed");

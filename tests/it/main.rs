@@ -4,14 +4,22 @@
 
 mod harness;
 
-mod admin;
 mod cases;
-mod commands;
 mod connections;
-mod hostile;
-mod load;
-mod observe;
 mod protocols;
-mod reload;
-mod timeouts;
 mod upstreams;
+mod timeouts;
+mod hostile;
+mod observe;
+mod admin;
+mod reload;
+mod load;
+mod commands;
+
+mod config_errors;
+mod config_reference;
+mod docs;
+mod examples;
+mod floors;
+mod gateway_api;
+mod route;

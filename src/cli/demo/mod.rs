@@ -8,14 +8,16 @@ use std::process::ExitCode;
 use clap::Args;
 
 use self::stage::Stage;
+use crate::{live::Source, server};
 
 mod certificates;
 mod services;
 mod stage;
 
-/// Show the gateway at work: a small legacy shop and new services in this process, and the gateway in front of them.
+/// Show the gateway at work, with no file and no service needed.
 ///
-/// Needs no file and no service. Prints five requests to try. Ctrl-C ends it.
+/// Starts a small legacy shop and new services in this process, and the gateway in front of them. Prints five requests to
+/// try. Ctrl-C ends it.
 #[derive(Args, Debug)]
 pub struct Demo {}
 
@@ -24,6 +26,7 @@ impl Demo {
         let stage = Stage::set()?;
         services::start(stage.config(), &stage.tls())?;
         super::print(stage.invitation()?.as_bytes())?;
-        anyhow::bail!("cannot serve {}: the server is not connected", stage.file().display())
+        server::run(Source::Path(stage.file()))?;
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,0 +1,75 @@
+//! Keys of the language that later versions bring: refused as such, so that nobody believes them in force.
+
+use super::super::problem::{Path, Step};
+
+/// Keys that are not built yet; `*` stands for any name or position.
+const KEYS: &[&str] = &[
+    "identity",
+    "plans",
+    "consumers",
+    "cache",
+    "stores",
+    "process.drain",
+    "listeners.*.proxy_protocol",
+    "listeners.*.limits",
+    "listeners.*.tls.min_version",
+    "listeners.*.tls.client_auth",
+    "upstreams.*.discover",
+    "upstreams.*.outlier",
+    "upstreams.*.breaker",
+    "upstreams.*.retries",
+    "upstreams.*.limits",
+    "upstreams.*.health.grpc",
+    "upstreams.*.balance.hash",
+    "routes.*.priority",
+    "routes.*.to.migrate",
+    "routes.*.to.aggregate",
+    "routes.*.to.translate",
+];
+
+/// Words that are not built yet, by the key that will take them.
+const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", "peak_ewma", "random"])];
+
+/// Policies that are not built yet, for the gateway and for a route.
+const POLICIES: &[&str] = &[
+    "auth",
+    "authz",
+    "cache",
+    "concurrency",
+    "ip",
+    "overload",
+    "quota",
+    "rate_limit",
+    "throttle",
+    "transform",
+    "validate",
+    "waf",
+];
+
+/// Whether a later version brings the key.
+pub fn brings_key(path: &Path) -> bool {
+    KEYS.iter().any(|pattern| matches(pattern, path.steps())) || brings_policy(path.steps())
+}
+
+/// Whether a later version brings the word as a value of the key.
+pub fn brings_word(path: &Path, word: &str) -> bool {
+    WORDS.iter().any(|(pattern, words)| words.contains(&word) && matches(pattern, path.steps()))
+}
+
+fn brings_policy(steps: &[Step]) -> bool {
+    let policy = match steps {
+        [Step::Key(section), Step::Key(policy)] if section == "policies" => policy,
+        [Step::Key(routes), _, Step::Key(section), Step::Key(policy)] if routes == "routes" && section == "policies" => policy,
+        _ => return false,
+    };
+    POLICIES.contains(&policy.as_str())
+}
+
+fn matches(pattern: &str, steps: &[Step]) -> bool {
+    pattern.split('.').count() == steps.len()
+        && pattern.split('.').zip(steps).all(|(part, step)| part == "*" || names(step, part))
+}
+
+fn names(step: &Step, name: &str) -> bool {
+    matches!(step, Step::Key(key) if key == name)
+}
