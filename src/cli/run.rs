@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Place;
+use crate::{live::Source, server};
 
 /// Serve a configuration until told to stop.
 ///
@@ -17,6 +18,7 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("cannot serve {}: the server is not connected", self.place.path().display())
+        server::run(Source::Path(self.place.path().to_owned()))?;
+        Ok(ExitCode::SUCCESS)
     }
 }

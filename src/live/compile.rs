@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Snapshot;
 use crate::{
-    certs::{self, Showcase},
+    certs,
     config::{
         self, Config,
         load::Loaded,

@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -79,6 +82,7 @@ pub struct Live {
     watched: ArcSwap<Vec<PathBuf>>,
     one_at_a_time: Mutex<()>,
     runtime: OnceLock<Handle>,
+    draining: AtomicBool,
 }
 
 /// The first configuration could not be put in force.
@@ -132,6 +136,7 @@ impl Live {
             started_with: loaded.config,
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
+            draining: AtomicBool::new(false),
             source,
             stores,
         })
@@ -160,6 +165,19 @@ impl Live {
 
     pub fn status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()
+    }
+
+    /// The process is about to end: readiness fails from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Why the gateway should not get new traffic; empty if it should.
+    pub fn unready(&self) -> Vec<String> {
+        let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
+        let snapshot = self.current.load();
+        let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
+        draining.into_iter().chain(unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name()))).collect()
     }
 
     /// Files and directories whose change may change the configuration.

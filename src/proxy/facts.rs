@@ -44,7 +44,7 @@ pub fn read(
 ) -> Result<Facts, Stop> {
     let (authority, target) = split_target(head)?;
     let (raw_path, query) = split_query(target)?;
-    let path = path::normalise(raw_path, slashes).map_err(Stop::Malformed)?;
+    let path = path::normalise(raw_path.as_bytes(), slashes).map_err(Stop::Malformed)?;
     let (host, port) = named_host(head, authority)?;
     Ok(Facts {
         method: head.method.clone(),

@@ -2,14 +2,13 @@
 
 use pingora_core::{
     Error, ErrorSource,
-    ErrorType::{
-        AcceptError, BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
-        ConnectionClosed, H1Error, H2Downgrade, H2Error, HandshakeError, InvalidCert, InvalidH2, InvalidHTTPHeader, ReadError,
-        ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, TLSWantX509Lookup, WriteError, WriteTimedout,
-    },
+    ErrorType::{ConnectionClosed, H2Error, ReadError, ReadTimedout, WriteError, WriteTimedout},
 };
 
-use crate::exchange::{Stop, UpstreamFault};
+use crate::{
+    exchange::{Stop, UpstreamFault},
+    upstream::client,
+};
 
 /// What an error means for the client.
 pub enum Meaning {
@@ -37,17 +36,8 @@ fn downstream(error: &Error) -> Meaning {
 
 /// How a service failed us.
 pub fn upstream(error: &Error, head_came: bool) -> UpstreamFault {
-    match error.etype() {
-        ConnectTimedout | TLSHandshakeTimedout => UpstreamFault::ConnectTimeout,
-        ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError | AcceptError | ConnectProxyFailure => {
-            UpstreamFault::Connect
-        }
-        TLSHandshakeFailure | TLSWantX509Lookup | InvalidCert | HandshakeError => UpstreamFault::Tls,
-        ReadTimedout | WriteTimedout if head_came => UpstreamFault::IdleTimeout,
-        ReadTimedout | WriteTimedout => UpstreamFault::ResponseTimeout,
-        ConnectionClosed | ReadError | WriteError => UpstreamFault::Reset,
-        InvalidHTTPHeader | H1Error | InvalidH2 | H2Downgrade => UpstreamFault::Protocol,
-        H2Error => UpstreamFault::Reset,
-        _ => UpstreamFault::Protocol,
+    match client::fault(error).unwrap_or(UpstreamFault::Protocol) {
+        UpstreamFault::ResponseTimeout if head_came => UpstreamFault::IdleTimeout,
+        fault => fault,
     }
 }

@@ -13,12 +13,12 @@ use pingora_http::RequestHeader;
 use super::facts::Connection;
 use crate::{config::route::Scheme, exchange::Facts};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Headers by which proxies speak of the client beside the ones we write. Services believe them, so they go.
-const DROPPED: [HeaderName; 7] = [
+static DROPPED: [HeaderName; 7] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-server"),
@@ -68,7 +68,7 @@ pub fn read(headers: &HeaderMap) -> Hops {
         Some(list) => readable(list.split(',')),
         None => readable(elements.split(',').map(|element| parameter(element, "for").unwrap_or_default())),
     };
-    let last = |name| headers.get_all(name).iter().next_back();
+    let last = |name: &HeaderName| headers.get_all(name).iter().next_back();
     let proto = last(&X_FORWARDED_PROTO).and_then(|value| value.to_str().ok()).and_then(|list| list.rsplit(',').next());
     let proto = proto.or_else(|| elements.rsplit(',').next().and_then(|element| parameter(element, "proto")));
     Hops { addresses, scheme: proto.and_then(scheme), host: last(&X_FORWARDED_HOST).cloned(), forwarded }
@@ -80,11 +80,11 @@ pub fn write(head: &mut RequestHeader, facts: &Facts, hops: &Hops) -> pingora_co
         head.remove_header(name);
     }
     let authority = head.headers.get(http::header::HOST).cloned();
-    head.insert_header(X_FORWARDED_FOR, chain(&hops.addresses, facts.peer))?;
-    head.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme.as_str()))?;
+    head.insert_header(&X_FORWARDED_FOR, chain(&hops.addresses, facts.peer))?;
+    head.insert_header(&X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme.as_str()))?;
     head.insert_header(FORWARDED, element(facts, hops, authority.as_ref()))?;
     match hops.host.clone().or(authority) {
-        Some(host) => head.insert_header(X_FORWARDED_HOST, host),
+        Some(host) => head.insert_header(&X_FORWARDED_HOST, host),
         None => {
             head.remove_header(&X_FORWARDED_HOST);
             Ok(())

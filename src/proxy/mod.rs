@@ -55,10 +55,10 @@ const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Default of `timeouts.request`.
 const REQUEST_DEFAULT: crate::units::Duration = crate::units::Duration::from_secs(60);
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-const HOP_BY_HOP: [HeaderName; 4] =
+static HOP_BY_HOP: [HeaderName; 4] =
     [header::CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), header::UPGRADE];
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
@@ -196,7 +196,7 @@ fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
         head.insert_header(header::HOST, authority).map_err(fault)?;
     }
     forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
-    head.insert_header(X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
+    head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
     if let Some(trace) = &ctx.trace {
         trace.apply(head).map_err(fault)?;
     }
@@ -253,7 +253,7 @@ fn strip_hop_by_hop(head: &mut ResponseHeader) {
 fn finish_head(head: &mut ResponseHeader, ctx: &mut Ctx) {
     if let Some(id) = &ctx.request_id {
         // The id is a header value already; this cannot fail.
-        let _ = head.insert_header(X_REQUEST_ID, id.clone());
+        let _ = head.insert_header(&X_REQUEST_ID, id.clone());
     }
     let (Some(route), Some(facts)) = (&ctx.route, &ctx.facts) else { return };
     if let Err(stop) = route.chain.response(head, facts, &mut ctx.memo) {

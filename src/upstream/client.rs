@@ -157,6 +157,17 @@ pub fn system_roots() -> Result<usize, String> {
     }
 }
 
+/// Whether a connector can be made here: Pingora reads the system's authorities for each, and panics where it cannot. That there
+/// are none matters only to upstreams that need them.
+///
+/// # Errors
+/// They cannot be read.
+pub fn system_roots_readable() -> Result<(), String> {
+    let mut store = RootCertStore::empty();
+    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
+        .map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))
+}
+
 fn group(protocol: Protocol, tls: Option<&Tls>) -> u64 {
     let mut hasher = DefaultHasher::new();
     std::mem::discriminant(&protocol).hash(&mut hasher);
@@ -184,12 +195,13 @@ pub fn fault(error: &Error) -> Option<UpstreamFault> {
         | ErrorType::HandshakeError => Some(UpstreamFault::Tls),
         _ if *error.esource() != pingora_core::ErrorSource::Upstream => None,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Some(UpstreamFault::ResponseTimeout),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Some(UpstreamFault::Reset),
-        ErrorType::InvalidHTTPHeader
-        | ErrorType::H1Error
-        | ErrorType::H2Error
-        | ErrorType::H2Downgrade
-        | ErrorType::InvalidH2 => Some(UpstreamFault::Protocol),
+        // An HTTP/2 error is a stream or connection that the service reset, far more often than a broken frame.
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::H2Error => {
+            Some(UpstreamFault::Reset)
+        }
+        ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Downgrade | ErrorType::InvalidH2 => {
+            Some(UpstreamFault::Protocol)
+        }
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use self::stage::Stage;
+use crate::{live::Source, server};
 
 mod certificates;
 mod services;
@@ -25,6 +26,7 @@ impl Demo {
         let stage = Stage::set()?;
         services::start(stage.config(), &stage.tls())?;
         super::print(stage.invitation()?.as_bytes())?;
-        anyhow::bail!("cannot serve {}: the server is not connected", stage.file().display())
+        server::run(Source::Path(stage.file()))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
