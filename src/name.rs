@@ -3,7 +3,9 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::units::from_text;
 
 /// Longest name, in characters. Names are metric labels and log fields, so they stay short.
 const NAME_MAX: usize = 64;
@@ -44,12 +46,7 @@ macro_rules! names {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let name = Cow::<str>::deserialize(deserializer)?;
-                if is_name(&name) {
-                    Ok(Self(name.as_ref().into()))
-                } else {
-                    Err(de::Error::custom(format_args!("expected {EXPECTED}, found `{name}`")))
-                }
+                from_text(deserializer, EXPECTED, |name| is_name(name).then(|| Self(name.into())))
             }
         }
 

@@ -2,7 +2,7 @@
 //!
 //! A bare number where a unit is due is an error, so a value never changes meaning by a guess.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -145,22 +145,51 @@ fn write_exact(f: &mut fmt::Formatter<'_>, value: u128, units: &[(&str, u128)]) 
     }
 }
 
+/// Reads a value that is written as text. `expected` tells the user what is due.
+pub fn from_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    struct Text<P>(&'static str, P);
+    impl<T, P: Fn(&str) -> Option<T>> de::Visitor<'_> for Text<P> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            (self.1)(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self.0))
+        }
+    }
+    deserializer.deserialize_str(Text(expected, parse))
+}
+
+/// Reads a whole number within bounds. `expected` tells the user what is due.
+pub fn within<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+    bounds: RangeInclusive<u64>,
+) -> Result<u64, D::Error> {
+    struct Bounded(&'static str, RangeInclusive<u64>);
+    impl de::Visitor<'_> for Bounded {
+        type Value = u64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            let found = de::Unexpected::Unsigned(number);
+            self.1.contains(&number).then_some(number).ok_or_else(|| E::invalid_value(found, &self.0))
+        }
+    }
+    deserializer.deserialize_u64(Bounded(expected, bounds))
+}
+
 /// Gives a type that reads from text its serde and schema halves.
 macro_rules! text_unit {
     ($type:ident, $expected:literal, $description:literal, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl de::Visitor<'_> for Text {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expected)
-                    }
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
-                        text.parse().map_err(E::custom)
-                    }
-                }
-                deserializer.deserialize_str(Text)
+                from_text(deserializer, $expected, |text| text.parse().ok())
             }
         }
 

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::secret::Secret;
+use super::{address::socket, secret::Secret};
 
 /// The admin listener: `/healthz`, `/readyz`, `/metrics`, `/config`, `POST /reload`. A change waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Address and port of the admin listener. Default `127.0.0.1:9901`.
-    #[serde(default = "default_address")]
+    #[serde(default = "default_address", deserialize_with = "socket")]
     #[schemars(with = "String")]
     pub address: SocketAddr,
     /// Bearer token that every call that changes something needs. Absent: such calls are refused.

@@ -5,11 +5,14 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::address::socket;
+
 /// One address that clients connect to. HTTP/1.1 and HTTP/2 are served on each; a change waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port to listen on: `127.0.0.1:8080`, `[::]:8443`.
+    #[serde(deserialize_with = "socket")]
     #[schemars(with = "String")]
     pub address: SocketAddr,
     /// Serve TLS here. Absent: plain text.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use crate::name::{ListenerName, RouteName, UpstreamName};
 
 pub mod load;
 
+pub mod address;
 pub mod admin;
 pub mod listener;
 pub mod observe;
@@ -20,14 +20,16 @@ pub mod paths;
 pub mod policy;
 pub mod problem;
 pub mod process;
+pub mod reference;
 pub mod route;
+pub mod schema;
 pub mod secret;
 pub mod suggest;
 pub mod upstream;
 
 pub use self::{
-    admin::Admin, listener::Listener, observe::Observe, paths::Paths, policy::Policies, process::Process, route::Route,
-    upstream::Upstream,
+    address::Network, admin::Admin, listener::Listener, observe::Observe, paths::Paths, policy::Policies, process::Process,
+    route::Route, upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.
@@ -47,7 +49,7 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
-    /// How request paths are read before anything matches them.
+    /// How request paths are normalised before anything matches them.
     #[serde(default)]
     pub paths: Paths,
     /// Access log and metrics.
@@ -62,26 +64,4 @@ pub struct Config {
     /// Which requests go where, by name. The most specific match wins; the order in the file means nothing.
     #[serde(default)]
     pub routes: BTreeMap<RouteName, Route>,
-}
-
-/// A network in CIDR notation, or one address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network(pub IpNet);
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-        net.map(Self).map_err(|_| {
-            serde::de::Error::custom(format_args!(
-                "expected a network such as `10.0.0.0/8`, `fd00::/8` or an address, found `{text}`"
-            ))
-        })
-    }
-}
-
-impl Serialize for Network {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
 }

@@ -1,9 +1,9 @@
 //! `observe`: access log and metrics.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::units::Duration;
+use crate::units::{Duration, within};
 
 /// What the gateway shows of its traffic.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -29,7 +29,7 @@ pub struct AccessLog {
     #[serde(default)]
     pub format: LogFormat,
     /// Lines that may wait to be written. Default 8192. A change waits for a restart.
-    #[serde(default = "default_queue")]
+    #[serde(default = "default_queue", deserialize_with = "queue")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub queue: usize,
 }
@@ -50,7 +50,8 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     /// Upper bounds of the latency histograms, ascending; at most 64. A change waits for a restart.
-    #[serde(default = "default_buckets")]
+    #[serde(default = "default_buckets", deserialize_with = "buckets")]
+    #[schemars(length(min = 1, max = 64))]
     pub latency_buckets: Vec<Duration>,
 }
 
@@ -68,6 +69,24 @@ impl Default for Metrics {
 
 fn standard_output() -> String {
     "-".to_owned()
+}
+
+fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    within(deserializer, "a number of lines from 1 to 1048576", 1..=1 << 20).map(|lines| lines as usize)
+}
+
+/// Most buckets of a histogram. Each is a time series a route.
+const BUCKETS_MAX: usize = 64;
+
+fn buckets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+    let buckets = Vec::<Duration>::deserialize(deserializer)?;
+    if buckets.is_empty() || buckets.len() > BUCKETS_MAX {
+        return Err(D::Error::custom(format_args!("found {} bounds, expected 1 to {BUCKETS_MAX}", buckets.len())));
+    }
+    match buckets.windows(2).find_map(|pair| if let [a, b] = pair { (a >= b).then_some((a, b)) } else { None }) {
+        Some((a, b)) => Err(D::Error::custom(format_args!("found `{b}` after `{a}`, expected bounds that ascend"))),
+        None => Ok(buckets),
+    }
 }
 
 const fn default_queue() -> usize {

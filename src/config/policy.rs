@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{Bytes, Duration};
 
-/// One field a policy. Their order is the gateway's business, not the file's.
+/// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {
@@ -75,7 +75,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Switch<T>, E> {
                 match word {
                     "off" => Ok(Switch::Off),
-                    _ => Err(E::custom(format_args!("expected the policy's settings or `off`, found `{word}`"))),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
                 }
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Switch<T>, A::Error> {

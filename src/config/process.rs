@@ -3,7 +3,10 @@
 use std::num::NonZeroUsize;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Unexpected, Visitor},
+};
 
 /// Threads and life cycle of the process.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -11,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Process {
     /// Worker threads that carry traffic. Default `auto`: one for each core. A change waits for a restart.
     #[serde(default)]
-    #[schemars(with = "String", extend("type" = ["string", "integer"]))]
+    #[schemars(with = "ThreadsForm")]
     pub threads: Threads,
 }
 
@@ -23,23 +26,43 @@ pub enum Threads {
     Fixed(NonZeroUsize),
 }
 
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the schema of the two ways to write a number of threads")]
+enum ThreadsForm {
+    Word(Auto),
+    Number(#[schemars(range(min = 1, max = 1024))] usize),
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "the schema of the word")]
+enum Auto {
+    /// One for each core.
+    Auto,
+}
+
 /// Most worker threads we start.
 const THREADS_MAX: usize = 1024;
 
 impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(usize),
-            Word(String),
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = Threads;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "`auto` or a number from 1 to {THREADS_MAX}")
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<Threads, E> {
+                if word == "auto" { Ok(Threads::Auto) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Threads, E> {
+                let threads = usize::try_from(number).ok().filter(|n| *n <= THREADS_MAX).and_then(NonZeroUsize::new);
+                threads.map(Threads::Fixed).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
         }
-        let fault = || serde::de::Error::custom("expected `auto` or a number of threads from 1 to 1024");
-        match Written::deserialize(deserializer).map_err(|_| fault())? {
-            Written::Word(word) if word == "auto" => Ok(Self::Auto),
-            Written::Number(n) if n <= THREADS_MAX => NonZeroUsize::new(n).map(Self::Fixed).ok_or_else(fault),
-            _ => Err(fault()),
-        }
+        // A number is asked for, so that a placeholder may stand for one.
+        deserializer.deserialize_u64(Written)
     }
 }
 

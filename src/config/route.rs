@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{policy::Policies, upstream::WEIGHT_MAX};
-use crate::{name::UpstreamName, units::Duration};
+use super::{policy::Policies, upstream::weight};
+use crate::{
+    name::UpstreamName,
+    units::{Duration, within},
+};
 
 /// A route: the requests it takes, what it changes, the rules they meet and where they go.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -125,6 +128,7 @@ enum ConditionForm {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct ConditionKeys {
     /// The value is this.
     exact: Option<String>,
@@ -204,7 +208,7 @@ pub struct RouteTimeouts {
     pub idle: Option<Duration>,
 }
 
-/// Where the requests of a route go: exactly one of these.
+/// Where the requests of a route go.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "TargetKeys", into = "TargetKeys")]
 #[schemars(with = "TargetKeys")]
@@ -217,6 +221,7 @@ pub enum Target {
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct TargetKeys {
     /// To this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,22 +275,26 @@ pub struct Share {
     pub weight: u32,
 }
 
-fn weight<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        weight if weight <= WEIGHT_MAX => Ok(weight),
-        weight => Err(serde::de::Error::custom(format_args!("expected a weight from 0 to {WEIGHT_MAX}, found {weight}"))),
-    }
-}
-
 /// A redirect. The query is kept unless the location has its own.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308. Default 308, which keeps method and body.
-    #[serde(default = "permanent")]
+    #[serde(default = "permanent", deserialize_with = "redirection")]
+    #[schemars(extend("enum" = [301, 302, 303, 307, 308]))]
     pub status: u16,
     /// Where to, as a template: `https://{host}{path}`; also `{scheme}`, `{port}`, `{query}` and captures.
     pub location: String,
+}
+
+/// Statuses that send a client elsewhere.
+const REDIRECTIONS: [u16; 5] = [301, 302, 303, 307, 308];
+
+fn redirection<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    const EXPECTED: &str = "301, 302, 303, 307 or 308";
+    let status = within(deserializer, EXPECTED, 301..=308)?;
+    let fault = || serde::de::Error::invalid_value(serde::de::Unexpected::Unsigned(status), &EXPECTED);
+    REDIRECTIONS.into_iter().find(|known| u64::from(*known) == status).ok_or_else(fault)
 }
 
 const fn permanent() -> u16 {
@@ -297,7 +306,8 @@ const fn permanent() -> u16 {
 #[serde(deny_unknown_fields)]
 pub struct Respond {
     /// Status from 200 to 599. Default 200.
-    #[serde(default = "ok")]
+    #[serde(default = "ok", deserialize_with = "status")]
+    #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// Headers of the response. Framing headers are the gateway's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -305,6 +315,10 @@ pub struct Respond {
     /// Body of the response. Default: empty.
     #[serde(default)]
     pub body: String,
+}
+
+fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    within(deserializer, "a status from 200 to 599", 200..=599).map(|status| status as u16)
 }
 
 const fn ok() -> u16 {

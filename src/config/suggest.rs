@@ -13,14 +13,21 @@ pub fn suggest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
     }
     let wrong = wrong.to_lowercase();
     known
-        .filter(|name| name.len() <= COMPARED_MAX)
+        .filter(|name| name.len() <= COMPARED_MAX && !is_sibling(&wrong, &name.to_lowercase()))
         .map(|name| (likeness(&wrong, &name.to_lowercase()), name))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, name)| name.to_owned())
 }
 
-/// Jaro-Winkler favours a common start, edits catch the rest; one name beginning the other counts as alike.
+/// Whether the names differ in their digits only: `http2` is not a slip for `http1`.
+fn is_sibling(wrong: &str, known: &str) -> bool {
+    let letters = |name: &'_ str| name.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).count();
+    wrong != known && digits(wrong) > 0 && digits(wrong) == digits(known) && letters(wrong) == letters(known)
+}
+
+/// By edits; one edit and a name that begins the other count as alike however short they are.
 fn likeness(wrong: &str, known: &str) -> f64 {
     let edits = strsim::normalized_damerau_levenshtein(wrong, known);
     let near = strsim::damerau_levenshtein(wrong, known) <= 1 && known.len() > 2;
@@ -47,6 +54,7 @@ mod tests {
         check("policy", None);
         check("regex", None);
         check("addr", Some("address"));
+        assert_eq!(suggest("http2", ["http1"].into_iter()), None);
         check(&"x".repeat(4096), None);
     }
 }

@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Unexpected};
 
-use crate::units::Duration;
+use super::address::{ADDRESS, socket};
+use crate::units::{Duration, within};
 
 /// A service: its endpoints and how they are reached.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -46,10 +47,11 @@ pub const WEIGHT_MAX: u32 = 1000;
 #[serde(deny_unknown_fields)]
 struct EndpointBody {
     /// Address and port: `127.0.0.1:9001`.
+    #[serde(deserialize_with = "socket")]
     #[schemars(with = "String")]
     address: SocketAddr,
     /// Share of the traffic relative to the others, 0 to 1000; 0 takes none.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "weight")]
     #[schemars(range(min = 0, max = 1000))]
     weight: u32,
 }
@@ -62,6 +64,11 @@ enum EndpointForm {
     Address(String),
     /// With a weight.
     Body(EndpointBody),
+}
+
+/// Reads a weight.
+pub(super) fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, "a weight from 0 to 1000", 0..=u64::from(WEIGHT_MAX)).map(|weight| weight as u32)
 }
 
 const fn one() -> u32 {
@@ -77,19 +84,11 @@ impl<'de> Deserialize<'de> for Endpoint {
                 f.write_str("an address such as `127.0.0.1:9001` or `{ address: …, weight: … }`")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Endpoint, E> {
-                let address = text.parse().map_err(|_| {
-                    E::custom(format_args!("expected an IP address and port such as `127.0.0.1:9001`, found `{text}`"))
-                })?;
+                let address = text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &ADDRESS))?;
                 Ok(Endpoint { address, weight: 1 })
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
                 let body = EndpointBody::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                if body.weight > WEIGHT_MAX {
-                    return Err(serde::de::Error::custom(format_args!(
-                        "expected a weight from 0 to {WEIGHT_MAX}, found {}",
-                        body.weight
-                    )));
-                }
                 Ok(Endpoint { address: body.address, weight: body.weight })
             }
         }
@@ -156,7 +155,7 @@ impl Default for Timeouts {
     }
 }
 
-/// An active health check, of exactly one kind.
+/// An active health check.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "HealthKeys", into = "HealthKeys")]
 #[schemars(with = "HealthKeys")]
@@ -169,6 +168,7 @@ pub enum Health {
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct HealthKeys {
     /// Send a GET and expect status 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,9 +4,9 @@
 //! stands in `docs/operations/metrics.md`; a test holds the two together.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -22,19 +22,20 @@ use crate::{
     name::{ListenerName, RouteName, UpstreamName},
 };
 
-/// The `route` of requests that no route took.
-const NO_ROUTE: &str = "-";
+mod family;
+mod route;
 
-/// Status classes, by the hundreds of a status; the first is for requests without an answer.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+pub(super) use self::family::{counters, gauges};
+pub use self::route::{InFlight, RouteMetrics};
+
+/// The `route` of requests that no route took. No route can have this name.
+const NO_ROUTE: &str = "-";
 
 /// All metrics of a gateway.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
     duration: HistogramVec,
-    in_flight: IntGaugeVec,
     flagged: Vec<IntCounter>,
     first_byte: HistogramVec,
     retries: IntCounterVec,
@@ -46,22 +47,14 @@ pub struct Metrics {
     reload_time: IntGauge,
     reloads: IntCounterVec,
     losses: Losses,
-    /// Names that have series: what [`Metrics::retain`] chooses from.
     known: Mutex<Known>,
 }
 
+/// Names that have series.
 #[derive(Debug, Default)]
 struct Known {
-    routes: BTreeSet<RouteName>,
+    routes: BTreeMap<RouteName, RouteMetrics>,
     upstreams: BTreeSet<UpstreamName>,
-}
-
-/// The series of one route. A clone counts in the same series.
-#[derive(Clone, Debug)]
-pub struct RouteMetrics {
-    by_class: [IntCounter; 6],
-    duration: Histogram,
-    in_flight: IntGauge,
 }
 
 /// The series of one upstream. A clone counts in the same series.
@@ -80,9 +73,9 @@ pub struct ListenerMetrics {
     total: IntCounter,
 }
 
-/// Counts as in flight, or as open, until it is dropped.
+/// A connection counts as open until this is dropped.
 #[derive(Debug)]
-pub struct Held(IntGauge);
+pub struct Open(IntGauge);
 
 /// An endpoint's health at the moment of a scrape.
 #[derive(Clone, Debug)]
@@ -103,17 +96,11 @@ impl Metrics {
         let flagged =
             new.counters("requests_flagged_total", "Requests that ended otherwise than they should, by how.", &["flag"])?;
         Ok(Self {
-            requests: new.counters(
-                "requests_total",
-                "Requests that ended, by route and class of status.",
-                &["route", "class"],
-            )?,
             duration: new.histograms(
                 "request_duration_seconds",
                 "Time from a request's head to the end of its response, by route.",
                 "route",
             )?,
-            in_flight: new.gauges("requests_in_flight", "Requests that have not ended, by route.", "route")?,
             flagged: Flag::ALL.iter().skip(1).map(|flag| flagged.with_label_values(&[flag.code()])).collect(),
             first_byte: new.histograms(
                 "upstream_first_byte_seconds",
@@ -145,13 +132,14 @@ impl Metrics {
 
     /// The series of a route.
     pub fn route(&self, name: &RouteName) -> RouteMetrics {
-        self.known().routes.insert(name.clone());
-        self.route_series(name.as_str())
+        let mut known = self.known();
+        let series = known.routes.entry(name.clone());
+        series.or_insert_with(|| RouteMetrics::new(self.duration.with_label_values(&[name.as_str()]))).clone()
     }
 
     /// The series of requests that no route took; their `route` is `-`.
     pub fn no_route(&self) -> RouteMetrics {
-        self.route_series(NO_ROUTE)
+        self.route(&RouteName::new(NO_ROUTE))
     }
 
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
@@ -170,13 +158,6 @@ impl Metrics {
             current: self.connections.with_label_values(&[name.as_str()]),
             total: self.connections_total.with_label_values(&[name.as_str()]),
         }
-    }
-
-    /// Requests in flight, on all routes. Not for the hot path.
-    pub fn in_flight(&self) -> i64 {
-        let families = self.in_flight.collect();
-        let gauges = families.iter().flat_map(|family| family.get_metric());
-        gauges.map(|metric| metric.get_gauge().get_value() as i64).sum()
     }
 
     /// What the access log counts.
@@ -219,39 +200,29 @@ impl Metrics {
     /// A request that is still in flight on a removed route ends uncounted.
     pub fn retain(&self, routes: &BTreeSet<&RouteName>, upstreams: &BTreeSet<&UpstreamName>) {
         let mut known = self.known();
-        known.routes.retain(|name| routes.contains(name) || self.forget_route(name.as_str()));
+        known.routes.retain(|name, _| routes.contains(name) || name.as_str() == NO_ROUTE || self.forget_route(name.as_str()));
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
     /// The text format, with the health of these endpoints and the figures of the process as of now.
     pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> String {
         let mut families = self.registry.gather();
-        families.extend(health(endpoints));
+        families.extend(route::families(&self.known().routes));
+        families.push(health(endpoints));
         families.extend(process::families());
+        families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
-        // Encoding fails for families without a name or a series, of which there are none.
+        // Encoding fails only for families without a name or a series.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn route_series(&self, name: &str) -> RouteMetrics {
-        RouteMetrics {
-            by_class: CLASSES.map(|class| self.requests.with_label_values(&[name, class])),
-            duration: self.duration.with_label_values(&[name]),
-            in_flight: self.in_flight.with_label_values(&[name]),
-        }
     }
 
     /// Gives `false`, for `retain`. What is not there needs no removal.
     fn forget_route(&self, name: &str) -> bool {
-        for class in CLASSES {
-            let _ = self.requests.remove_label_values(&[name, class]);
-        }
         let _ = self.duration.remove_label_values(&[name]);
-        let _ = self.in_flight.remove_label_values(&[name]);
         false
     }
 
@@ -263,20 +234,6 @@ impl Metrics {
             let _ = self.transitions.remove_label_values(&[name, to]);
         }
         false
-    }
-}
-
-impl RouteMetrics {
-    /// A request has begun; it is in flight until the guard is dropped.
-    pub fn begin(&self) -> Held {
-        Held::new(&self.in_flight)
-    }
-
-    fn ended(&self, record: &Record<'_>) {
-        // A status outside of 100 to 599 counts as none: no answer that HTTP knows.
-        let [none, ..] = &self.by_class;
-        self.by_class.get(usize::from(record.status / 100)).unwrap_or(none).inc();
-        self.duration.observe(record.duration.as_secs_f64());
     }
 }
 
@@ -299,34 +256,27 @@ impl UpstreamMetrics {
 
 impl ListenerMetrics {
     /// A connection was accepted; it is open until the guard is dropped.
-    pub fn accepted(&self) -> Held {
+    pub fn accepted(&self) -> Open {
         self.total.inc();
-        Held::new(&self.current)
+        self.current.inc();
+        Open(self.current.clone())
     }
 }
 
-impl Held {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Held {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// A gauge of its own for each scrape, so endpoints that are gone leave nothing behind.
-fn health<'a>(endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> Vec<MetricFamily> {
-    let opts = Opts::new("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.");
-    let Ok(gauges) = IntGaugeVec::new(opts, &["upstream", "endpoint"]) else { return Vec::new() };
-    for endpoint in endpoints {
+/// Made anew for each scrape, so endpoints that are gone leave nothing behind.
+fn health<'a>(endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> MetricFamily {
+    let series = endpoints.into_iter().map(|endpoint| {
         let address = endpoint.address.to_string();
-        gauges.with_label_values(&[endpoint.upstream.as_str(), address.as_str()]).set(endpoint.healthy.into());
-    }
-    gauges.collect().into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+        let labels = family::labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
+        (labels, f64::from(u8::from(endpoint.healthy)))
+    });
+    gauges("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.", series)
 }
 
 /// Makes metrics and registers them.

@@ -2,13 +2,15 @@
 
 use std::fs;
 
-use prometheus::{Counter, Gauge, core::Collector, proto::MetricFamily};
+use prometheus::proto::MetricFamily;
+
+use super::metrics::{counters, gauges};
 
 /// Clock ticks a second in `/proc`: fixed by the kernel's interface on every architecture that we run on.
 /// Source: proc_pid_stat(5), `USER_HZ`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What `/proc` tells. A figure that cannot be read is left out.
+/// What `/proc` tells. A figure that cannot be read is absent.
 #[derive(PartialEq, Debug, Default)]
 struct Figures {
     cpu_seconds: Option<f64>,
@@ -19,37 +21,19 @@ struct Figures {
     max_fds: Option<f64>,
 }
 
-/// The process's metrics as of now.
+/// The process's metrics as of now. The family of a figure that cannot be read is empty.
 pub(super) fn families() -> Vec<MetricFamily> {
     let figures = Figures::read();
-    let cpu = figures.cpu_seconds.map(|value| counter("process_cpu_seconds_total", "CPU time used, user and system.", value));
-    let gauges = [
+    let one = |value: Option<f64>| value.map(|value| (Vec::new(), value)).into_iter();
+    let cpu = counters("process_cpu_seconds_total", "CPU time used, user and system.", one(figures.cpu_seconds));
+    let rest = [
         ("process_start_time_seconds", "When the process started, in Unix time.", figures.start_seconds),
         ("process_threads", "Threads of the process.", figures.threads),
         ("process_resident_memory_bytes", "Memory of the process that is in RAM.", figures.resident_bytes),
         ("process_open_fds", "File descriptors in use.", figures.open_fds),
         ("process_max_fds", "File descriptors that the process may use.", figures.max_fds),
     ];
-    let gauges = gauges.into_iter().filter_map(|(name, help, value)| value.map(|value| gauge(name, help, value)));
-    cpu.into_iter().chain(gauges).flatten().collect()
-}
-
-fn counter(name: &str, help: &str, value: f64) -> Vec<MetricFamily> {
-    Counter::new(name, help)
-        .map(|counter| {
-            counter.inc_by(value);
-            counter.collect()
-        })
-        .unwrap_or_default()
-}
-
-fn gauge(name: &str, help: &str, value: f64) -> Vec<MetricFamily> {
-    Gauge::new(name, help)
-        .map(|gauge| {
-            gauge.set(value);
-            gauge.collect()
-        })
-        .unwrap_or_default()
+    rest.into_iter().map(|(name, help, value)| gauges(name, help, one(value))).chain([cpu]).collect()
 }
 
 impl Figures {

@@ -1,6 +1,6 @@
 //! Redirects: a location made from a template.
 
-use std::sync::Arc;
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, uri::Authority};
@@ -78,7 +78,7 @@ impl Redirect {
             return Err(Stop::Malformed("the location of a redirect would leave its host"));
         }
         let text = if self.location.has_query() { text } else { with_query(text, facts.query.as_deref()) };
-        HeaderValue::from_str(&text).map_err(|e| Stop::Fault(anyhow::Error::new(e).context("the location of a redirect")))
+        HeaderValue::from_str(&ascii(&text)).map_err(|e| Stop::Fault(anyhow::Error::new(e).context("the location of a redirect")))
     }
 }
 
@@ -116,6 +116,22 @@ fn kind(location: &str) -> Option<Kind> {
 fn authority(location: &str) -> Option<&str> {
     let rest = location.strip_prefix("https://").or_else(|| location.strip_prefix("http://"))?;
     rest.split(['/', '?', '#']).next()
+}
+
+/// A location as a URI may be written: what a client sent beyond ASCII in its query becomes triplets.
+fn ascii(location: &str) -> Cow<'_, str> {
+    if location.is_ascii() {
+        return Cow::Borrowed(location);
+    }
+    let mut encoded = String::with_capacity(location.len() + 16);
+    for byte in location.bytes() {
+        match byte {
+            0..=127 => encoded.push(char::from(byte)),
+            // Writing to a String does not fail.
+            byte => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    Cow::Owned(encoded)
 }
 
 /// Puts the query in, before a fragment.
@@ -158,6 +174,7 @@ mod tests {
         check("/new", "http://a/old?x=1", &[], "/new?x=1");
         check("/new?y=2", "http://a/old?x=1", &[], "/new?y=2");
         check("/new?from={path}&{query}", "http://a/old?x=1", &[], "/new?from=/old&x=1");
+        check("/new", "http://a/old?x=\u{fc}", &[], "/new?x=%C3%BC");
         check("/new#top", "http://a/old?x=1", &[], "/new?x=1#top");
         check("https://blog.example{path}", "http://a/old", &[], "https://blog.example/old");
         check("/new/{a}", "http://a/old/x%2Fy", &["x%2Fy"], "/new/x%2Fy");

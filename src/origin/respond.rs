@@ -24,7 +24,7 @@ const FRAMING: [HeaderName; 7] = [
 /// A fixed response.
 #[derive(Clone, Debug)]
 pub struct Respond {
-    answer: Answer,
+    answer: Box<Answer>,
 }
 
 impl Respond {
@@ -44,7 +44,7 @@ impl Respond {
             return Err(problems);
         }
         let head = head(status, headers).map_err(|e| vec![Problem::error(at.clone(), e.to_string())])?;
-        Ok(Self { answer: Answer { head, body: Bytes::from(config.body.clone()) } })
+        Ok(Self { answer: Box::new(Answer { head, body: Bytes::from(config.body.clone()) }) })
     }
 
     pub fn answer(&self) -> &Answer {

@@ -177,8 +177,8 @@ fn is_path(text: &str) -> bool {
         && !path.starts_with("//")
         && !path.contains('\\')
         && path.split('/').all(|segment| !is_dots(segment))
-        && text.is_ascii()
-        && text.parse::<PathAndQuery>().is_ok()
+        && path.is_ascii()
+        && path.parse::<PathAndQuery>().is_ok()
 }
 
 /// Whether a segment is `.` or `..`, in whatever spelling.
@@ -187,9 +187,18 @@ fn is_dots(segment: &str) -> bool {
     plain == "." || plain == ".."
 }
 
-/// Whether a text is a path without query, escapes of slashes and empty segments.
+/// Whether a text is a path without a query, in the one form that request paths have been brought into: only then can they begin
+/// with it.
 fn is_plain_path(text: &str) -> bool {
-    is_path(text) && !text.contains(['?', '#']) && !text.contains("//")
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@[]%".contains(&b);
+    is_path(text) && !text.contains("//") && text.bytes().all(allowed) && text.split('%').skip(1).all(is_needed_triplet)
+}
+
+/// Whether what follows a percent sign are two digits in upper case, of a character that must be encoded.
+fn is_needed_triplet(text: &str) -> bool {
+    let digits = text.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)));
+    let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    byte.is_some_and(|b| !b.is_ascii_alphanumeric() && !b"-._~".contains(&b))
 }
 
 #[cfg(test)]
@@ -226,6 +235,7 @@ mod tests {
         check(strip(), "/api?x=1", "/?x=1");
         check(prefixes(Some("/api/"), None), "/api/orders", "/orders");
         check(prefixes(Some("/"), None), "/orders", "/orders");
+        check(prefixes(Some("/caf%C3%A9"), None), "/caf%C3%A9/x", "/x");
     }
 
     #[test]
@@ -244,6 +254,7 @@ mod tests {
         check(template("/items/x?fixed=1"), "/a?q=1", "/items/x?fixed=1");
         check(template("/search?path={path}&{query}"), "/a?q=1", "/search?path=/a&q=1");
         check(template("{path}/more"), "/a", "/a/more");
+        check(template("/x"), "/a?q=\u{fc}", "/x?q=\u{fc}");
     }
 
     #[test]
@@ -273,6 +284,9 @@ mod tests {
         };
         check(prefixes(Some("api"), None), "strip_prefix", "not a path");
         check(prefixes(None, Some("/a/../b")), "add_prefix", "not a path");
+        for bad in ["/a b", "/a?b", "/a#b", "//a", "/a//b", "/caf%c3%a9", "/%61", "/a%2", "/{a}", "/café"] {
+            check(prefixes(Some(bad), None), "strip_prefix", "not a path");
+        }
         check(config::route::Rewrite { add_prefix: Some("/x".into()), ..template("/y") }, "path", "exclude each other");
         check(template("items/{a}"), "path", "does not begin with `/`");
         check(template("{a}"), "path", "does not begin with `/`");

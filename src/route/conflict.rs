@@ -31,7 +31,7 @@ enum Cover {
 struct Finding {
     /// The route that takes all its requests, for each of its hosts that has one.
     covered: Vec<(usize, u32, Cover)>,
-    /// The first route before it that only its name puts there.
+    /// A route before it that only its name puts there.
     tied: Option<u32>,
     /// The route with the same match.
     twin: Option<u32>,
@@ -123,9 +123,9 @@ impl<'a> Search<'a> {
         let overlaps = one.overlaps(two);
         let finding = self.findings.entry(later).or_default();
         match covers {
-            _ if is_twin => finding.twin = finding.twin.or(Some(earlier)),
+            _ if is_twin => finding.twin = lower(finding.twin, earlier),
             Some(cover) => finding.cover(second.hosts.iter().position(|h| h == host), earlier, cover),
-            None if overlaps => finding.tied = finding.tied.or(Some(earlier)),
+            None if overlaps => finding.tied = lower(finding.tied, earlier),
             None => {}
         }
     }
@@ -159,24 +159,21 @@ impl<'a> Search<'a> {
             let problem = Problem::error(place(&detail.name), format!("the same match as route `{}`", name(twin)));
             return Some(problem.help("remove one of them, or add a condition").also(place_of(twin), "the other route"));
         }
-        if let Some((taker, cover)) = finding.unreachable(detail.hosts.len()) {
-            let text = format!("route `{}` is never reached: route `{}` takes all its requests", detail.name, name(taker));
+        if let Some((takers, cover)) = finding.unreachable(detail.hosts.len()) {
+            let names: Vec<String> = takers.iter().map(|taker| format!("`{}`", name(*taker))).collect();
+            let verb = if takers.len() == 1 { "takes" } else { "take" };
+            let text = format!("route `{}` is never reached: {} {verb} all its requests", detail.name, names.join(" and "));
             let problem = match cover {
                 Cover::All => Problem::error(place(&detail.name), text),
                 Cover::AllByRegex => Problem::warning(place(&detail.name), text),
             };
-            return Some(
-                problem.help("remove it, or add a condition that makes it more specific").also(place_of(taker), "takes them"),
-            );
+            let problem = problem.help("remove it, or add a condition that makes it more specific");
+            return Some(takers.into_iter().fold(problem, |problem, taker| problem.also(place_of(taker), "takes its requests")));
         }
-        let tied = finding.tied.or(finding.covered.first().map(|(_, taker, _)| *taker))?;
-        let text =
-            format!("some requests match this route and `{}` equally well; `{}` takes them, by its name", name(tied), name(tied));
-        Some(
-            Problem::warning(place(&detail.name), text)
-                .help("add a condition to the one that should take them")
-                .also(place_of(tied), "the other route"),
-        )
+        let tied = finding.tied.into_iter().chain(finding.covered.iter().map(|(_, taker, _)| *taker)).min()?;
+        let text = format!("some requests match this route and `{0}` equally well; `{0}` takes them, by its name", name(tied));
+        let problem = Problem::warning(place(&detail.name), text).help("add a condition to the one that should take them");
+        Some(problem.also(place_of(tied), "the other route"))
     }
 }
 
@@ -190,12 +187,19 @@ impl Finding {
         }
     }
 
-    /// The route that takes everything, if all hosts are covered, and how surely.
-    fn unreachable(&self, hosts: usize) -> Option<(u32, Cover)> {
-        let (_, taker, _) = self.covered.first()?;
+    /// The routes that take everything, if all hosts are covered, and how surely.
+    fn unreachable(&self, hosts: usize) -> Option<(Vec<u32>, Cover)> {
         let cover = self.covered.iter().map(|(.., cover)| *cover).max()?;
-        (self.covered.len() == hosts).then_some((*taker, cover))
+        let mut takers: Vec<u32> = self.covered.iter().map(|(_, taker, _)| *taker).collect();
+        takers.sort_unstable();
+        takers.dedup();
+        (self.covered.len() == hosts).then_some((takers, cover))
     }
+}
+
+/// The lower index: groups are looked at in no order, what is said has one.
+fn lower(known: Option<u32>, other: u32) -> Option<u32> {
+    Some(known.map_or(other, |known| known.min(other)))
 }
 
 impl Conditions {
@@ -296,5 +300,91 @@ impl Test {
             (Self::Exact(value), Self::Regex(_, regex)) | (Self::Regex(_, regex), Self::Exact(value)) => regex.matches(value),
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::table::Table;
+    use crate::{config::route::Match, name::RouteName};
+
+    /// What is said about the routes of a YAML text: a line each, `E` for errors, `W` for warnings.
+    fn check(yaml: &str, expected: &[&str]) {
+        let routes: BTreeMap<RouteName, Match> = serde_yaml::from_str(yaml).unwrap();
+        let (_, problems) = Table::compile(routes.iter());
+        let kind = |error| if error { 'E' } else { 'W' };
+        let said: Vec<String> = problems.iter().map(|p| format!("{} {}: {}", kind(p.is_error()), p.path, p.message)).collect();
+        assert_eq!(said, expected, "{yaml}");
+    }
+
+    #[test]
+    fn duplicates_name_both() {
+        let text = ["E routes.b.match: the same match as route `a`"];
+        check("{a: {path: /x}, b: {path: /x}}", &text);
+        check("{a: {}, b: {path: /**}}", &text);
+        check("{a: {path: '/x/{one}'}, b: {path: '/%78/{two}'}}", &text);
+        check("{a: {hosts: [A.x, b.x]}, b: {hosts: [b.x., a.x]}}", &text);
+        check("{a: {methods: [GET, HEAD], headers: {X-A: '1'}}, b: {methods: [GET], headers: {x-a: '1'}}}", &text);
+        check("{a: {path_regex: /x+}, b: {path_regex: /x+}}", &text);
+    }
+
+    #[test]
+    fn a_route_that_another_takes_everything_from_is_an_error() {
+        let text = ["E routes.b.match: route `b` is never reached: `a` takes all its requests"];
+        check("{a: {path: /x, methods: [GET, POST]}, b: {path: /x, methods: [GET]}}", &text);
+        check("{a: {path: /x, methods: [GET]}, b: {path: /x, methods: [HEAD]}}", &text);
+        check("{a: {headers: {x: {present: true}}}, b: {headers: {x: '1'}}}", &text);
+        check("{a: {hosts: [a.x, b.x]}, b: {hosts: [a.x]}}", &text);
+        check(
+            "{a: {hosts: [a.x]}, b: {hosts: [b.x]}, c: {hosts: [a.x, b.x]}}",
+            &["E routes.c.match: route `c` is never reached: `a` and `b` take all its requests"],
+        );
+    }
+
+    #[test]
+    fn what_takes_a_look_at_regular_expressions_is_a_warning() {
+        let text = ["W routes.b.match: route `b` is never reached: `a` takes all its requests"];
+        check("{a: {path: '/x/**'}, b: {path_regex: '/x/[0-9]+'}}", &text);
+        check("{a: {path: '/{any}/y/**'}, b: {path_regex: '/x/y/[0-9]+'}}", &text);
+        check("{a: {path_regex: '/x+', methods: [GET, POST]}, b: {path_regex: '/x+', methods: [GET]}}", &text);
+        check("{a: {headers: {x: {regex: '[0-9]'}}}, b: {headers: {x: '1'}}}", &text);
+    }
+
+    #[test]
+    fn a_last_tie_by_name_is_a_warning() {
+        let text = ["W routes.b.match: some requests match this route and `a` equally well; `a` takes them, by its name"];
+        check("{a: {headers: {x: '1'}}, b: {headers: {y: '1'}}}", &text);
+        check("{a: {path: /x, methods: [GET, POST]}, b: {path: /x, methods: [GET, PUT]}}", &text);
+        check("{a: {headers: {x: '1'}}, b: {headers: {x: {present: true}}}}", &text);
+        check("{a: {hosts: [a.x]}, b: {hosts: [a.x, b.x]}}", &text);
+    }
+
+    #[test]
+    fn routes_that_do_not_meet_or_are_told_apart_are_fine() {
+        check("{a: {path: /x}, b: {path: /y}}", &[]);
+        check("{a: {path: '/{x}/y'}, b: {path: '/x/{y}'}}", &[]);
+        check("{a: {path: '/x/**'}, b: {path: '/x/{y}'}}", &[]);
+        check("{a: {methods: [GET]}, b: {methods: [POST]}, c: {}}", &[]);
+        check("{a: {headers: {x: '1'}}, b: {headers: {x: '2'}}, c: {headers: {x: {absent: true}}}}", &[]);
+        check("{a: {scheme: http}, b: {scheme: https}, c: {}}", &[]);
+        check("{a: {hosts: ['*.x']}, b: {hosts: [a.x]}, c: {hosts: ['*']}}", &[]);
+        check("{a: {path_regex: '/x+'}, b: {path_regex: '/y+'}}", &[]);
+        check("{a: {path: '/xy/**'}, b: {path_regex: '/xyz[0-9]+'}}", &[]);
+        check("{a: {path: '/**'}, b: {path_regex: '/x/[0-9]+'}}", &[]);
+        check("{a: {path: '/x/**', methods: [GET]}, b: {path_regex: '/x/[0-9]+'}}", &[]);
+    }
+
+    #[test]
+    fn large_groups_are_told_apart_by_their_exact_conditions() {
+        let mut routes: BTreeMap<RouteName, Match> = BTreeMap::new();
+        for n in 0..1000 {
+            let route = format!("{{path: /x, headers: {{x-tenant: 't{}', x-shard: 's{}'}}}}", n % 999, n % 999 / 10);
+            routes.insert(RouteName::new(&format!("r{n:04}")), serde_yaml::from_str(&route).unwrap());
+        }
+        let (_, problems) = Table::compile(routes.iter());
+        let said: Vec<String> = problems.iter().map(|p| p.path.to_string()).collect();
+        assert_eq!(said, ["routes.r0999.match"]);
     }
 }

@@ -18,13 +18,13 @@ use crate::{
     upstream::Upstream,
 };
 
-pub mod explain;
-pub mod host;
 pub mod path;
+pub mod host;
+pub mod table;
+pub mod explain;
 pub mod pattern;
 pub mod predicate;
 pub mod regex;
-pub mod table;
 
 mod conflict;
 

@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use http::{HeaderValue, Uri, Version, header};
 use pingora_core::{
-    connectors::http::Connector,
+    connectors::{ConnectorOptions, TransportConnector, http::Connector},
     upstreams::peer::{ALPN, HttpPeer},
 };
 use pingora_http::RequestHeader;
 use pingora_load_balancing::{
     Backend, Extensions,
-    health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck},
+    health_check::{HealthCheck, HttpHealthCheck},
 };
 use tokio::{sync::Notify, task::JoinSet, time};
 
@@ -76,6 +77,17 @@ impl Health {
         }
     }
 
+    /// Returns after the next check.
+    #[cfg(test)]
+    pub async fn next_check(&self) {
+        self.bell.notified().await;
+    }
+
+    #[cfg(test)]
+    pub fn force(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
     /// Takes in the result of a check. Only the endpoint's one checking task calls this.
     fn observe(&self, passed: bool, flips_after: u16) -> Turn {
         let turn = self.weigh(passed, flips_after);
@@ -120,28 +132,28 @@ impl From<&Config> for Pace {
 
 /// Checks all endpoints of a pool until it is dropped, each at its own pace.
 pub(super) async fn watch(upstream: UpstreamName, config: Config, pool: Arc<Pool>) {
+    let checks = checks(&config, &pool);
+    let pace = Pace::from(&config);
     let mut tasks = JoinSet::new();
-    for position in 0..pool.endpoints.len() {
-        tasks.spawn(watch_one(upstream.clone(), config.clone(), pool.clone(), position));
+    for (endpoint, check) in pool.endpoints.iter().zip(checks) {
+        tasks.spawn(watch_one(upstream.clone(), pace, pool.clone(), Probe::new(check, endpoint.clone(), pace.timeout)));
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn watch_one(upstream: UpstreamName, config: Config, pool: Arc<Pool>, position: usize) {
-    let Some(endpoint) = pool.endpoints.get(position) else { return };
-    let pace = Pace::from(&config);
-    let probe = Probe::new(&config, endpoint, pace.timeout);
+async fn watch_one(upstream: UpstreamName, pace: Pace, pool: Arc<Pool>, probe: Probe) {
+    let health = &probe.endpoint.health;
     // Known endpoints are looked at when their turn comes, new ones at once; then the checks of many are spread in time.
-    if endpoint.health.is_checked() {
+    if health.is_checked() {
         time::sleep(pace.interval.mul_f64(fastrand::f64())).await;
     }
     let mut wait = pace.interval.mul_f64(0.5 + fastrand::f64() / 2.0);
     loop {
         let result = probe.run().await;
         let flips_after = if result.is_ok() { pace.healthy_after } else { pace.unhealthy_after };
-        if endpoint.health.observe(result.is_ok(), flips_after) == Turn::Flips {
+        if health.observe(result.is_ok(), flips_after) == Turn::Flips {
             pool.lay_out();
-            tell(&upstream, endpoint, result);
+            tell(&upstream, &probe.endpoint, result);
         }
         time::sleep(wait).await;
         wait = pace.interval;
@@ -156,21 +168,20 @@ fn tell(upstream: &UpstreamName, endpoint: &Endpoint, result: Result<(), String>
     }
 }
 
-/// One kind of check against one endpoint.
+/// The check of one endpoint.
 struct Probe {
-    check: Box<dyn HealthCheck + Send + Sync>,
+    check: Check,
+    endpoint: Arc<Endpoint>,
     target: Backend,
     timeout: Duration,
 }
 
+type Check = Arc<dyn HealthCheck + Send + Sync>;
+
 impl Probe {
-    fn new(config: &Config, endpoint: &Endpoint, timeout: Duration) -> Self {
-        let check: Box<dyn HealthCheck + Send + Sync> = match config {
-            Config::Http(http) => Box::new(http_check(http, endpoint)),
-            Config::Tcp(_) => Box::new(tcp_check(&endpoint.peer)),
-        };
+    fn new(check: Check, endpoint: Arc<Endpoint>, timeout: Duration) -> Self {
         let target = Backend { addr: endpoint.address.into(), weight: 1, ext: Extensions::new() };
-        Self { check, target, timeout }
+        Self { check, endpoint, target, timeout }
     }
 
     async fn run(&self) -> Result<(), String> {
@@ -182,15 +193,72 @@ impl Probe {
     }
 }
 
+/// The check of each endpoint: one for all, unless each endpoint goes by a Host of its own.
+fn checks(config: &Config, pool: &Pool) -> Vec<Check> {
+    let make = |endpoint: &Arc<Endpoint>| -> Check {
+        match config {
+            Config::Http(http) => Arc::new(http_check(http, endpoint)),
+            Config::Tcp(_) => Arc::new(TcpCheck::new(&endpoint.peer)),
+        }
+    };
+    let own_host = matches!(config, Config::Http(http) if http.host.is_none());
+    match pool.endpoints.first() {
+        Some(first) if !own_host || first.peer.is_tls() => vec![make(first); pool.endpoints.len()],
+        _ => pool.endpoints.iter().map(make).collect(),
+    }
+}
+
 fn http_check(config: &HttpHealth, endpoint: &Endpoint) -> HttpHealthCheck {
     let mut peer = endpoint.peer.clone();
     // One stream a connection, so that each check opens its own: a kept one hides a service that no longer accepts.
     peer.options.max_h2_streams = 1;
-    let mut check = HttpHealthCheck::new_custom("", false, Connector::new(None));
+    let mut check = HttpHealthCheck::new_custom("", false, Connector::new(connector_options(&peer)));
     check.req = request(config, endpoint);
     check.peer_template = peer;
     check
 }
+
+/// A connection that must open, with TLS where the upstream has it. Pingora's own `TcpHealthCheck` reads the system's authorities before a
+/// connector can be set, and panics where they cannot be read.
+struct TcpCheck {
+    peer: HttpPeer,
+    connector: TransportConnector,
+}
+
+impl TcpCheck {
+    fn new(peer: &HttpPeer) -> Self {
+        Self { peer: peer.clone(), connector: TransportConnector::new(connector_options(peer)) }
+    }
+}
+
+#[async_trait]
+impl HealthCheck for TcpCheck {
+    async fn check(&self, target: &Backend) -> pingora_core::Result<()> {
+        let mut peer = self.peer.clone();
+        peer._address = target.addr.clone();
+        self.connector.new_stream(&peer).await.map(drop)
+    }
+
+    /// Thresholds are counted in [`Health`], which outlives the check.
+    fn health_threshold(&self, _: bool) -> usize {
+        1
+    }
+}
+
+/// A connector reads and keeps the system's authorities (145 here, in two copies) unless it is told of a file. Only peers that are
+/// verified against them need that; the others bring their own or speak plain text, and many connectors would add up.
+fn connector_options(peer: &HttpPeer) -> Option<ConnectorOptions> {
+    let system = peer.is_tls() && peer.options.ca.is_none();
+    if system || std::fs::File::open(NO_AUTHORITIES).is_err() {
+        return None;
+    }
+    let mut options = ConnectorOptions::new(1);
+    options.ca_file = Some(NO_AUTHORITIES.to_owned());
+    Some(options)
+}
+
+/// A PEM file without certificates.
+const NO_AUTHORITIES: &str = "/dev/null";
 
 /// The request of a check. Path and host were found valid when the upstream was compiled.
 fn request(config: &HttpHealth, endpoint: &Endpoint) -> RequestHeader {
@@ -215,9 +283,32 @@ fn scheme(peer: &HttpPeer) -> &'static str {
     if peer.is_tls() { "https" } else { "http" }
 }
 
-fn tcp_check(peer: &HttpPeer) -> TcpHealthCheck {
-    let mut check = TcpHealthCheck::default();
-    check.peer_template.sni.clone_from(&peer.sni);
-    check.peer_template.options = peer.options.clone();
-    check
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds results with thresholds 2 up, 3 down; gives the health after each.
+    fn check(results: &[bool], expected: &[bool]) {
+        let health = Health::default();
+        let after = results.iter().map(|passed| {
+            health.observe(*passed, if *passed { 2 } else { 3 });
+            health.is_healthy()
+        });
+        assert_eq!(after.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn health_flips_after_as_many_results_in_a_row() {
+        check(&[false, false, false], &[true, true, false]);
+        check(&[false, false, true, false, false], &[true; 5]);
+        check(&[false, false, false, true, false, true, true], &[true, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn endpoint_takes_traffic_until_it_was_checked() {
+        let health = Health::default();
+        assert!(health.is_healthy() && !health.is_checked());
+        health.observe(false, 2);
+        assert!(health.is_healthy() && health.is_checked());
+    }
 }

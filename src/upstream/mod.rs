@@ -207,3 +207,6 @@ impl States {
         running.iter().filter_map(|(name, upstream)| Some((name.clone(), upstream.upgrade()?))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

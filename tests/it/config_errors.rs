@@ -35,7 +35,10 @@ impl Case {
         let mut file = PathBuf::from("banyan.yaml");
         for line in text.split_inclusive('\n') {
             match line.trim_end().strip_prefix("#--- ").map(|header| header.split_once(": ").expect("a header is `key: value`")) {
-                Some(("file", name)) => file = name.into(),
+                Some(("file", name)) => {
+                    file = name.into();
+                    case.files.entry(file.clone()).or_default();
+                }
                 Some(("env", variable)) => {
                     let (name, value) = variable.split_once('=').expect("a variable is `NAME=value`");
                     case.env.insert(name.to_owned(), value.to_owned());
@@ -92,4 +95,22 @@ fn every_mistake_is_told_as_expected() {
     let differences: Vec<String> =
         inputs.iter().filter_map(|input| compare(&input.with_extension("txt"), &case(input).verdict())).collect();
     assert!(differences.is_empty(), "{} cases differ; BLESS=1 accepts\n\n{}", differences.len(), differences.join("\n\n"));
+}
+
+/// The language as it is meant to be: what of it is still refused, and nothing else.
+#[test]
+fn the_contract_is_refused_only_where_it_is_not_built_yet() {
+    let cases = Path::new(CASES).with_file_name("contract.yaml");
+    let env = |name: &str| Some(format!("value of {name}"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("banyan.yaml");
+    fs::copy(&cases, &file).unwrap();
+    fs::create_dir(directory.path().join("secrets")).unwrap();
+    fs::write(directory.path().join("secrets/acme.argon2"), "$argon2id$v=19$x").unwrap();
+    let refused: String =
+        load_with(&file, &env).problems.iter().map(|problem| format!("{}: {}\n", problem.path, problem.message)).collect();
+    let difference = compare(&cases.with_file_name("contract-refused.txt"), &refused);
+    assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    let unexpected = refused.lines().find(|line| !line.ends_with("is not supported yet"));
+    assert_eq!(unexpected, None);
 }

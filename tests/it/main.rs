@@ -6,3 +6,6 @@ mod config_errors;
 mod docs;
 mod examples;
 mod floors;
+mod config_reference;
+mod gateway_api;
+mod route;

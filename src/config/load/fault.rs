@@ -6,7 +6,7 @@ use serde::de::{Expected, Unexpected};
 
 use super::{
     super::problem::{Path, Step},
-    tree::Node,
+    tree::{Entry, Key, Node},
 };
 
 /// One mistake of typed reading and the node it stands at.
@@ -15,8 +15,8 @@ pub struct Mistake<'t> {
     pub fault: Fault,
     /// The node at fault; `None`: the one that was read as a whole.
     pub node: Option<&'t Node>,
-    /// It is the node's key that is wrong.
-    pub on_key: bool,
+    /// The node's key, if that is what is wrong.
+    pub key: Option<&'t Key>,
     /// Steps from the root of the reading to the node, innermost first.
     steps: Vec<Step>,
 }
@@ -37,7 +37,7 @@ pub enum Fault {
 
 impl<'t> Mistake<'t> {
     pub fn new(fault: Fault) -> Self {
-        Self { fault, node: None, on_key: false, steps: Vec::new() }
+        Self { fault, node: None, key: None, steps: Vec::new() }
     }
 
     /// Blames the node, unless one further in is blamed already.
@@ -46,16 +46,16 @@ impl<'t> Mistake<'t> {
         self
     }
 
-    /// Blames the key of the node.
-    pub fn on_key(self, node: &'t Node) -> Self {
-        Self { node: Some(node), on_key: true, ..self }
+    /// Blames the key of the entry.
+    pub fn on_key(self, entry: &'t Entry) -> Self {
+        Self { node: Some(&entry.value), key: Some(&entry.key), ..self }
     }
 
     /// Takes out what was found: it is a secret, or close to one.
     pub fn veiled(mut self) -> Self {
         match &mut self.fault {
-            Fault::Unlike { found, .. } if found.starts_with("a ") || found == "no value" => {}
-            Fault::Unlike { found, .. } => "a value".clone_into(found),
+            Fault::Unlike { found, .. } if found == "``" => "an empty text".clone_into(found),
+            Fault::Unlike { found, .. } if found.starts_with(['t', '`']) => "a number or a word".clone_into(found),
             Fault::Custom(message) => "not a valid secret".clone_into(message),
             _ => {}
         }

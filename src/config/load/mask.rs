@@ -9,8 +9,8 @@ use super::super::secret::REDACTED;
 /// A key that sounds like a secret's, and what follows it up to the end of the value. The line may not be valid YAML, so it is not read
 /// as such.
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-    let key = r#"(?i)[\w-]*(?:to?ke?n|secret|passw|credential|api_?key)[\w-]*["']?\s*:\s*"#;
-    let value = r#"("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#][^,}#]*)"#;
+    let key = r#"(?i)[\w-]*(?:to?ke?n|secret|passw|api_?key)[\w-]*["']?\s*:\s*"#;
+    let value = r#"("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#](?:[^,}#]*[^\s,}#])?)"#;
     Regex::new(&format!("{key}{value}")).expect("a constant expression, tested below")
 });
 
@@ -60,7 +60,8 @@ mod tests {
         check(r#"  token: "hun\"ter2" # mine"#, "  token: [redacted] # mine");
         check("  tokn: hunter2", "  tokn: [redacted]");
         check(r#"  "client_secret": 'hunter2"#, r#"  "client_secret": [redacted]"#);
-        check("  Password: hunter two", "  Password: [redacted]");
+        check("  Password: hunter two  # mine", "  Password: [redacted]  # mine");
+        check("{ token: hunter2 }", "{ token: [redacted] }");
         check(r#"  token: "${env:TOKEN}""#, r#"  token: "${env:TOKEN}""#);
         check("  address: 127.0.0.1:80", "  address: 127.0.0.1:80");
     }

@@ -39,6 +39,9 @@ mod tree;
 mod typed;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 /// A configuration as far as it could be read, with all that is wrong with it.
 #[derive(Debug)]
 pub struct Loaded {

@@ -13,6 +13,9 @@ use super::{
 /// Deepest nesting of maps and lists. The language itself needs a dozen.
 const DEPTH_MAX: usize = 64;
 
+/// The key that would merge another map into this one.
+pub const MERGE: &str = "<<";
+
 /// Every how many characters the offset in bytes is noted.
 const STRIDE: usize = 64;
 
@@ -85,12 +88,13 @@ impl<'t> Reading<'t> {
         if anchor > 0 {
             self.report(marks, "an anchor (`&`), which is not supported", "write the value out at each place");
         }
+        let mut span = span;
         let value = match event {
             Event::Scalar(text, style, ..) => {
                 Value::Scalar(Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain, placeholder: None })
             }
-            Event::SequenceStart(..) => self.list()?,
-            Event::MappingStart(..) => self.map()?,
+            Event::SequenceStart(..) => self.list(&mut span)?,
+            Event::MappingStart(..) => self.map(&mut span)?,
             Event::Alias(_) => {
                 self.report(
                     marks,
@@ -108,11 +112,14 @@ impl<'t> Reading<'t> {
         Ok(Node { span, value })
     }
 
-    fn list(&mut self) -> Result<Value, Fatal> {
+    fn list(&mut self, span: &mut Span) -> Result<Value, Fatal> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd | Event::StreamEnd, _) => return Ok(Value::List(items)),
+                (Event::SequenceEnd | Event::StreamEnd, marks) => {
+                    span.end = self.marks.span(marks).end;
+                    return Ok(Value::List(items));
+                }
                 event => {
                     self.path.push(Step::Index(items.len()));
                     items.push(self.node(event)?);
@@ -122,18 +129,25 @@ impl<'t> Reading<'t> {
         }
     }
 
-    fn map(&mut self) -> Result<Value, Fatal> {
+    fn map(&mut self, span: &mut Span) -> Result<Value, Fatal> {
         let mut entries = Vec::new();
         loop {
             let (event, marks) = self.next()?;
             if matches!(event, Event::MappingEnd | Event::StreamEnd) {
+                span.end = self.marks.span(marks).end;
                 return Ok(self.unique(entries));
             }
             let key = self.key(event, marks)?;
-            self.path.push(Step::Key(key.as_ref().map_or_else(String::new, |key| key.name.clone())));
+            let before = self.problems.len();
+            self.path.push(Step::Key(key.as_ref().map_or(MERGE, |key| key.name.as_str()).to_owned()));
             let event = self.next()?;
-            let value = self.node(event)?;
+            let mut value = self.node(event)?;
             self.path.pop();
+            if key.as_ref().is_none_or(|key| key.name == MERGE) {
+                // The key is reported; what is wrong with a value that goes with it is no news.
+                self.problems.truncate(before);
+                value.value = Value::Lost;
+            }
             entries.extend(key.map(|key| Entry { key, value }));
         }
     }
@@ -141,11 +155,11 @@ impl<'t> Reading<'t> {
     /// A key that can be one. Others are reported, and their value is dropped.
     fn key(&mut self, event: Event<'t>, marks: Marks) -> Result<Option<Key>, Fatal> {
         match event {
-            Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<" => {
-                self.report(marks, "a merge key (`<<`), which is not supported", "write the keys out at each place");
-            }
             Event::Scalar(text, style, 0, None) => {
                 let name = text.into_owned();
+                if name == MERGE {
+                    self.report(marks, "a merge key (`<<`), which is not supported", "write the keys out at each place");
+                }
                 if style != ScalarStyle::Plain || super::scalar::is_text(&name) {
                     return Ok(Some(Key { name, span: self.marks.span(marks) }));
                 }
@@ -181,9 +195,9 @@ impl<'t> Reading<'t> {
         }
     }
 
-    fn syntax(&mut self, error: &ScanError) -> Fatal {
-        let marks = Marks::empty(*error.marker());
-        Box::new(self.problem(marks, format!("not valid YAML: {}", error.info())))
+    fn syntax(&self, error: &ScanError) -> Fatal {
+        let span = self.marks.span(Marks::empty(*error.marker()));
+        Box::new(Problem::error(Path::root(), format!("not valid YAML: {}", error.info())).at(span))
     }
 
     fn report(&mut self, marks: Marks, message: impl Into<String>, help: &str) {

@@ -12,6 +12,7 @@ use super::{
     fault::{Fault, Mistake},
     scalar::{Meaning, meaning},
     tree::{Entry, Key, Node, Scalar, Value},
+    words,
 };
 
 /// Nodes that are passed over, because their mistake is reported already.
@@ -111,9 +112,21 @@ impl<'t> Deserializer<'t> for Reader<'t, '_> {
         visitor.visit_enum(word)
     }
 
+    fn deserialize_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        keys: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        match &self.node.value {
+            Value::Map(_) => self.visit(visitor, Asked::Text),
+            _ => self.visit(NoMap { keys }, Asked::Text).map(|never| match never {}),
+        }
+    }
+
     forward_to_deserialize_any! {
         <V: Visitor<'t>>
-        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -147,7 +160,7 @@ impl<'t> MapAccess<'t> for Entries<'t, '_> {
         let Some(entry) = self.entries.find(|entry| !self.pruned.has(&entry.value)) else { return Ok(None) };
         self.value = Some(entry);
         let key = seed.deserialize(KeyReader(&entry.key));
-        key.map(Some).map_err(|mistake| mistake.on_key(&entry.value).step(Step::Key(entry.key.name.clone())))
+        key.map(Some).map_err(|mistake| mistake.on_key(entry).step(Step::Key(entry.key.name.clone())))
     }
 
     fn next_value_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<T::Value, Self::Error> {
@@ -178,6 +191,20 @@ impl<'t> Deserializer<'t> for KeyReader<'t> {
     }
 }
 
+/// Takes nothing: says which keys were expected where there is no map.
+struct NoMap {
+    keys: &'static [&'static str],
+}
+
+impl<'t> Visitor<'t> for NoMap {
+    type Value = std::convert::Infallible;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys = if self.keys.len() == 1 { "key" } else { "keys" };
+        write!(f, "a map with the {keys} {}", words::list(self.keys.iter().copied()))
+    }
+}
+
 /// One of the words of an enum.
 struct Word {
     words: &'static [&'static str],
@@ -190,7 +217,7 @@ impl<'t> Visitor<'t> for Word {
     type Value = Chosen<'t>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", super::words::one_of(self.words))
+        write!(f, "{}", words::one_of(self.words))
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'t str) -> Result<Chosen<'t>, E> {

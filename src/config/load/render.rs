@@ -70,7 +70,7 @@ impl Sources {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let path = problem.path.to_string();
+        let path = label(&problem.path);
         let mut group = Group::with_title(level.primary_title(self.title(problem)));
         if let Some(line) = self.span(problem).and_then(|span| self.line(span)) {
             group = line.annotate(group, AnnotationKind::Primary, path);
@@ -104,6 +104,7 @@ impl Sources {
         let rest = source.text.get(before..)?;
         let text = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let end = (span.end as usize - before).clamp(start - before, text.len().max(start - before));
+        let end = end.min(start - before + text.get(start - before..).map_or(0, |rest| rest.trim_end().len()));
         let (text, marked) = masked(text, start - before..end);
         Some(Line { file: source.name.display().to_string(), number: span.line as usize, text, marked })
     }
@@ -122,6 +123,18 @@ impl Line {
         let marked = if label.is_empty() { marked } else { marked.label(label) };
         group.element(Snippet::source(self.text).line_start(self.number).path(self.file).annotation(marked))
     }
+}
+
+/// Longest path that is shown whole, in characters.
+const LABEL_MAX: usize = 120;
+
+fn label(path: &Path) -> String {
+    let mut label = path.to_string();
+    if let Some((cut, _)) = label.char_indices().nth(LABEL_MAX) {
+        label.truncate(cut);
+        label.push('…');
+    }
+    label
 }
 
 const fn word(severity: Severity) -> &'static str {

@@ -76,10 +76,26 @@ impl Node {
         }
     }
 
+    /// The `${…}` that stood here, in backticks.
+    pub fn placeholder(&self) -> Option<String> {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.placeholder.as_ref().map(|placeholder| format!("`{placeholder}`")),
+            _ => None,
+        }
+    }
+
     pub fn as_map(&self) -> Option<&Map> {
         match &self.value {
             Value::Map(map) => Some(map),
             _ => None,
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
     },
     fault::{Fault, Mistake},
     later,
+    parse::MERGE,
     reader::{KeyReader, Pruned, Reader},
     tree::{Entry, Map, Node, Value},
     words,
@@ -60,8 +61,7 @@ impl<'t> Sections<'t> {
         let path = Path::root().key(name);
         let Some(entry) = self.entry(name) else { return BTreeMap::new() };
         let Value::Map(bodies) = &entry.value.value else {
-            // Reading the whole says what it is instead of a map.
-            self.typed.read::<BTreeMap<String, ()>>(&entry.value, &path);
+            self.typed.read::<ByName>(&entry.value, &path);
             return BTreeMap::new();
         };
         bodies.entries().iter().filter_map(|body| self.typed.body(body, &path)).collect()
@@ -81,6 +81,22 @@ impl<'t> Sections<'t> {
     }
 }
 
+/// Never read from anything: says what a section by name must be.
+struct ByName;
+
+impl<'de> Deserialize<'de> for ByName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl serde::de::Visitor<'_> for Names {
+            type Value = ByName;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map from names to what they stand for")
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
+}
+
 /// Reads nodes and gathers their mistakes.
 #[derive(Default)]
 struct Typed {
@@ -91,7 +107,7 @@ impl Typed {
     fn body<N: DeserializeOwned, T: DeserializeOwned>(&mut self, entry: &Entry, section: &Path) -> Option<(N, T)> {
         let path = section.key(&entry.key.name);
         let name = N::deserialize(KeyReader(&entry.key)).map_err(|mistake| {
-            self.problems.push(describe(&mistake.on_key(&entry.value), &path, None).at(entry.key.span));
+            self.problems.push(describe(&mistake.on_key(entry), &path, &entry.value));
         });
         let body = (!entry.value.is_lost()).then(|| self.read(&entry.value, &path)).flatten();
         Some((name.ok()?, body?))
@@ -108,7 +124,7 @@ impl Typed {
             let at = mistake.node.unwrap_or(node);
             let whole = mistake.path(path);
             if !is_consequence(&mistake.fault, at, &whole, &pruned) {
-                self.problems.push(describe(&mistake, &whole, Some(at)));
+                self.problems.push(describe(&mistake, &whole, at));
             }
             if std::ptr::eq(at, node) {
                 return None;
@@ -125,41 +141,64 @@ fn is_consequence(fault: &Fault, node: &Node, path: &Path, pruned: &Pruned) -> b
     match fault {
         Fault::MissingKey(missing) => passed.any(|entry| {
             let name = &entry.key.name;
-            name == missing || later::brings_key(&path.key(name)) || suggest(name, [*missing].into_iter()).is_some()
+            name == missing
+                || name == MERGE
+                || later::brings_key(&path.key(name))
+                || suggest(name, [*missing].into_iter()).is_some()
         }),
-        Fault::Custom(_) => passed.peek().is_some(),
+        Fault::Custom(_) => passed.peek().is_some() || node.items().iter().any(|item| pruned.has(item)),
         _ => false,
     }
 }
 
 /// The mistake in the user's words.
-fn describe(mistake: &Mistake<'_>, path: &Path, node: Option<&Node>) -> Problem {
-    if let Some(key) = node.and_then(|node| later_key(node, path)).filter(|_| !mistake.on_key) {
-        return not_yet(path.key(&key), &key);
+fn describe(mistake: &Mistake<'_>, path: &Path, node: &Node) -> Problem {
+    if let Some(key) = mistake.key {
+        return faulty(mistake, path, node).at(key.span);
     }
+    match later_key(node, path) {
+        Some(entry) => not_yet(path.key(&entry.key.name), &entry.key.name).at(entry.key.span),
+        None => faulty(mistake, path, node),
+    }
+}
+
+fn faulty(mistake: &Mistake<'_>, path: &Path, node: &Node) -> Problem {
+    let error = |message: String| Problem::error(path.clone(), message);
     match &mistake.fault {
-        Fault::Custom(message) => Problem::error(path.clone(), message),
-        Fault::Unlike { found, expected } if found == "no value" => {
-            Problem::error(path.clone(), format!("no value, expected {expected}")).help("give the key a value, or remove it")
-        }
-        Fault::Unlike { found, expected } => {
-            let problem = Problem::error(path.clone(), format!("found {found}, expected {expected}"));
-            if expected == "text" && !found.starts_with("a ") {
-                problem.help("put it in quotes if it is meant as text")
-            } else {
-                problem
-            }
-        }
+        Fault::Custom(message) if message.starts_with(ONE_OF) => error(format!("found {}, {message}", keys(node))),
+        Fault::Custom(message) => error(message.clone()),
+        Fault::Unlike { found, expected } => unlike(path, node.placeholder().as_ref().unwrap_or(found), expected),
         Fault::UnknownKey { key, known } => unknown_key(path, key, known),
-        Fault::UnknownWord { word, known } => unknown_word(path, word, known),
-        Fault::MissingKey(key) => Problem::error(path.clone(), format!("the key `{key}` is missing")),
+        Fault::UnknownWord { word, known } => match node.placeholder() {
+            Some(placeholder) => unlike(path, &placeholder, &words::one_of(known)),
+            None => unknown_word(path, word, known),
+        },
+        Fault::MissingKey(key) => error(format!("the key `{key}` is missing")),
+    }
+}
+
+/// How the messages begin that a choice between kinds gives.
+const ONE_OF: &str = "expected exactly one of";
+
+fn keys(node: &Node) -> String {
+    let keys: Vec<&str> = node.as_map().into_iter().flat_map(Map::entries).map(|entry| entry.key.name.as_str()).collect();
+    if keys.is_empty() { "none".to_owned() } else { words::list(keys.into_iter()) }
+}
+
+fn unlike(path: &Path, found: &str, expected: &str) -> Problem {
+    let problem = Problem::error(path.clone(), format!("found {found}, expected {expected}"));
+    match (found, expected) {
+        ("no value", _) => problem.help("give the key a value, or remove it"),
+        ("a list" | "a map", _) => problem,
+        (_, "text") => problem.help("put it in quotes if it is meant as text"),
+        (_, "a list") => problem.help("a list of one has brackets around it: `[…]`"),
+        _ => problem,
     }
 }
 
 /// The first key in the node that a later version brings, for a node that today takes no such map.
-fn later_key(node: &Node, path: &Path) -> Option<String> {
-    let entries = node.as_map()?.entries();
-    entries.iter().map(|entry| &entry.key.name).find(|name| later::brings_key(&path.key(name))).cloned()
+fn later_key<'t>(node: &'t Node, path: &Path) -> Option<&'t Entry> {
+    node.as_map()?.entries().iter().find(|entry| later::brings_key(&path.key(&entry.key.name)))
 }
 
 fn not_yet(path: Path, what: &str) -> Problem {
@@ -179,9 +218,8 @@ fn unknown_word(path: &Path, word: &str, known: &[&str]) -> Problem {
     if later::brings_word(path, word) {
         return not_yet(path.clone(), word);
     }
-    let found = super::fault::quoted(word);
-    let problem = Problem::error(path.clone(), format!("found {found}, expected {}", words::one_of(known)));
-    match suggest(word, known.iter().copied()) {
+    let problem = unlike(path, &super::fault::quoted(word), &words::one_of(known));
+    match suggest(word, known.iter().copied()).filter(|_| known.len() > 1) {
         Some(name) => problem.help(format!("did you mean `{name}`?")),
         None => problem,
     }

@@ -120,6 +120,13 @@ fn requests_count_by_route_and_class() {
 }
 
 #[test]
+fn flags_stand_at_their_index() {
+    for (index, flag) in Flag::ALL.into_iter().enumerate() {
+        assert_eq!(flag as usize, index, "{flag:?}");
+    }
+}
+
+#[test]
 fn every_flag_but_none_counts_as_itself() {
     for flag in Flag::ALL {
         let metrics = metrics();

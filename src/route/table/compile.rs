@@ -61,12 +61,17 @@ impl Table {
                 }
             }
         }
+        let mut broken = Vec::new();
         for (host, regexes) in regexes {
             if let Err(why) = self.site(host).set(&regexes) {
                 problems.extend(too_large(&regexes, &details, &why));
+                broken.extend(regexes.iter().map(|(_, index)| *index));
             }
         }
         self.details = details;
+        for index in broken {
+            self.details.get_mut(index as usize).into_iter().for_each(|detail| detail.path = None);
+        }
     }
 
     fn site(&mut self, host: &host::Pattern) -> &mut Site {
@@ -262,4 +267,61 @@ fn method(name: &str) -> Result<Method, String> {
         return Err(format!("did you mean `{known}`? Methods are in upper case"));
     }
     Method::from_bytes(name.as_bytes()).map_err(|_| "a method is a word such as `GET` or `PURGE`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A route with these conditions has exactly this problem: where below its match, and words of what it says.
+    fn check(yaml: &str, place: &str, words: &str) {
+        let matches: Match = serde_yaml::from_str(yaml).unwrap();
+        let name = RouteName::new("r");
+        let (table, problems) = Table::compile([(&name, &matches)].into_iter());
+        let [problem] = &*problems else { panic!("{yaml}: {problems:?}") };
+        assert_eq!(problem.path.to_string(), format!("routes.r.match.{place}"), "{yaml}");
+        let text = format!("{} {}", problem.message, problem.help.as_deref().unwrap_or_default());
+        assert!(text.contains(words), "{yaml}: {text}");
+        assert_eq!(table.details[0].path.is_none(), problem.is_error(), "{yaml}");
+    }
+
+    #[test]
+    fn mistakes_stand_where_they_were_made() {
+        check("{hosts: [a.x, 'b x']}", "hosts[1]", "no request has the host `b x`");
+        check("{hosts: [a.x:80]}", "hosts[0]", "without a port");
+        check("{hosts: [a.x, A.X.]}", "hosts[1]", "listed twice");
+        check("{path: api}", "path", "starts with `/`");
+        check("{path: '/{a}/{a}'}", "path", "named twice");
+        check("{path: '/a/../..'}", "path", "above the root");
+        check("{path_regex: '['}", "path_regex", "cannot be read");
+        check("{path_regex: '((a{100}){100}){100}'}", "path_regex", "larger than");
+        check("{path_regex: '(?<n>(a{100}){100}){100}'}", "path_regex", "larger than");
+        check("{path_regex: '(?<host>a)'}", "path_regex", "named `host`");
+        check("{path: /a, path_regex: /b}", "path_regex", "beside `path`");
+        check("{methods: [GET, post]}", "methods[1]", "did you mean `POST`");
+        check("{methods: ['G T']}", "methods[0]", "no method");
+        check("{headers: {'a b': '1'}}", "headers.a b", "no header name");
+        check("{headers: {Host: a}}", "headers.Host", "use `hosts`");
+        check("{headers: {X-A: '1', x-a: '2'}}", "headers.x-a", "named twice");
+        check("{headers: {x: {regex: '('}}}", "headers.x.regex", "cannot be read");
+        check("{query: {x: {regex: '(?=a)'}}}", "query.x.regex", "cannot be read");
+        check("{cookies: {'a=b': '1'}}", "cookies.a=b", "no cookie name");
+    }
+
+    #[test]
+    fn every_mistake_of_a_route_is_reported() {
+        let matches: Match = serde_yaml::from_str("{hosts: ['*a'], path: a, methods: [get], headers: {'': a}}").unwrap();
+        let (_, problems) = Table::compile(BTreeMap::from([(RouteName::new("r"), matches)]).iter());
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn a_broken_route_takes_nothing_and_meets_no_other() {
+        let routes: BTreeMap<RouteName, Match> = serde_yaml::from_str("{a: {methods: [get]}, b: {}, c: {path: '/x'}}").unwrap();
+        let (table, problems) = Table::compile(routes.iter());
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(table.any.find("/", |_| true), Some(1));
+    }
 }

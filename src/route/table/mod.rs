@@ -6,6 +6,8 @@
 
 mod compile;
 mod site;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
