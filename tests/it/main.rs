@@ -1,4 +1,5 @@
 //! Integration tests: the real binary, real sockets.
 
 mod config_errors;
+mod config_reading;
 mod config_reference;
