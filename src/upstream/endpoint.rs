@@ -162,7 +162,7 @@ impl Lease {
         &self.endpoint.host
     }
 
-    /// Where and how Pingora connects.
+    /// Where and how Pingora connects. On HTTP/2 its one timeout also runs while the request is still being sent.
     pub fn peer(&self, timeouts: &EffectiveTimeouts) -> Box<HttpPeer> {
         let mut peer = Box::new(self.endpoint.peer.clone());
         peer.options.connection_timeout = Some(timeouts.connect);
