@@ -7,5 +7,6 @@ mod docs;
 mod examples;
 mod floors;
 mod config_reference;
+mod fuzz;
 mod gateway_api;
 mod route;
