@@ -19,9 +19,14 @@ pub struct Stores {
     pub metrics: Metrics,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
+    /// Cloned by each request, so its count tells how many there are.
+    carried: Carried,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
+
+/// Held by each request that is being carried.
+pub type Carried = Arc<()>;
 
 /// Something that outlives reloads could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +60,18 @@ impl Stores {
             upstreams: States::default(),
             metrics: Metrics::new(&config.observe.metrics)?,
             access_log: None,
+            carried: Carried::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
+    }
+
+    /// To be held by a request until it has ended.
+    pub fn carry(&self) -> Carried {
+        self.carried.clone()
+    }
+
+    /// Requests that have not ended.
+    pub fn in_flight(&self) -> usize {
+        Arc::strong_count(&self.carried) - 1
     }
 }

@@ -254,7 +254,6 @@ impl Compiler<'_> {
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
         let rewrite = route.rewrite.as_ref().map(|rewrite| Rewrite::compile(rewrite, captures, &at.key("rewrite"))).transpose();
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
-        problems.extend(zero_timeouts(&route.timeouts, &at.key("timeouts")));
         match (chain, origin, rewrite) {
             (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
                 name: name.clone(),
@@ -384,12 +383,6 @@ fn observe(config: &Config, problems: &mut Vec<Problem>) {
     if !(1..=1 << 20).contains(&queue) {
         problems.push(Problem::error(at.key("access_log").key("queue"), format!("expected 1 to 1048576 lines, found {queue}")));
     }
-}
-
-fn zero_timeouts(timeouts: &config::route::RouteTimeouts, at: &Path) -> Vec<Problem> {
-    let each = [("request", timeouts.request), ("response", timeouts.response), ("idle", timeouts.idle)];
-    let zero = each.into_iter().filter(|(_, timeout)| timeout.is_some_and(crate::units::Duration::is_zero));
-    zero.map(|(key, _)| Problem::error(at.key(key), "a timeout of zero leaves no time at all")).collect()
 }
 
 /// The identity of a configuration: what the files say, and what the files say that they name.

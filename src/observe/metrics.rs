@@ -160,13 +160,6 @@ impl Metrics {
         }
     }
 
-    /// Requests in flight, on all routes. Not for the hot path.
-    pub fn in_flight(&self) -> i64 {
-        let families = self.in_flight.collect();
-        let gauges = families.iter().flat_map(|family| family.get_metric());
-        gauges.map(|metric| metric.get_gauge().get_value() as i64).sum()
-    }
-
     /// What the access log counts.
     pub fn access_log(&self) -> Losses {
         self.losses.clone()

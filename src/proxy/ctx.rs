@@ -11,16 +11,19 @@ use crate::{
     config::observe::LogFormat,
     deadline::Clock,
     exchange::{Captures, Facts, Flag, Stop, UpstreamFault},
-    observe::{metrics::Held, trace::Trace},
+    observe::{metrics::InFlight, trace::Trace},
     policy::chain::{Memo, Permit},
     proxy::forwarded::Hops,
     reply::{self, Told},
     route::Route,
+    stores::Carried,
     upstream::{EffectiveTimeouts, Lease, Tried, Upstream},
 };
 
 /// One request, from its head to its log line.
 pub struct Ctx {
+    /// Counted by the drain at the end of the process.
+    pub _carried: Carried,
     pub started: Instant,
     pub clock: Arc<Clock>,
     pub generation: u64,
@@ -36,7 +39,7 @@ pub struct Ctx {
     pub captures: Captures,
     pub memo: Memo,
     pub permit: Option<Permit>,
-    pub in_flight: Option<Held>,
+    pub in_flight: Option<InFlight>,
     pub tries: Tries,
     /// Why the request goes no further, on its way to `fail_to_proxy`.
     pub stopped: Option<Stop>,
@@ -64,8 +67,9 @@ pub struct Tries {
 }
 
 impl Ctx {
-    pub fn new() -> Self {
+    pub fn new(carried: Carried) -> Self {
         Self {
+            _carried: carried,
             started: Instant::now(),
             clock: Clock::current(),
             generation: 0,

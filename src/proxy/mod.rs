@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
     protocols::Digest,
@@ -274,7 +274,7 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new()
+        Ctx::new(self.stores.carry())
     }
 
     /// No modules: compression comes with its policy.
@@ -390,6 +390,10 @@ impl ProxyHttp for Gateway {
         idle_from_now(ctx);
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             strip_hop_by_hop(head);
+        }
+        // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
+        if head.version < Version::HTTP_11 {
+            head.set_version(Version::HTTP_11);
         }
         let (Some(route), Some(facts)) = (ctx.route.clone(), &ctx.facts) else { return Ok(()) };
         route.chain.upstream_response(head, facts, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))

@@ -5,14 +5,16 @@ use std::{net::TcpListener, sync::Arc};
 use anyhow::Context;
 use pingora_core::{
     server::{RunArgs, Server, configuration::ServerConf},
-    services::background::background_service,
+    services::{background::background_service, listening::Service},
 };
 
 use self::{keeper::Keeper, signals::Signals};
 use crate::{
-    config::{Config, process::Threads},
+    admin::{self, App},
+    config::{self, Config, process::Threads},
     edge,
     live::{Live, Source},
+    observe::metrics::Endpoint,
     proxy::Gateway,
     upstream::client,
 };
@@ -20,6 +22,9 @@ use crate::{
 mod keeper;
 mod signals;
 mod watch;
+
+/// Threads of the admin listener, which carries no traffic.
+const ADMIN_THREADS: usize = 1;
 
 /// Idle connections to services that are kept, on each thread.
 const POOL_SIZE: usize = 512;
@@ -39,6 +44,9 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     let gateway = Gateway::new(live.clone(), live.stores().clone());
     let service = edge::service(config, live.stores(), &conf, gateway);
     server.add_service(service.map_err(|error| anyhow::anyhow!("cannot listen: {error}"))?);
+    if let Some(admin) = &config.admin {
+        server.add_service(admin_service(admin, &live));
+    }
     let signals = Signals::new(live.clone());
     server.add_service(background_service("keeper", Keeper::new(live.clone())));
     tell(config);
@@ -47,6 +55,46 @@ pub fn run(source: Source) -> anyhow::Result<()> {
         log.close(signals::LOG_PATIENCE);
     }
     Ok(())
+}
+
+fn admin_service(config: &config::Admin, live: &Arc<Live>) -> Service<App> {
+    let live = || live.clone();
+    let (ready, active, metrics, reload) = (live(), live(), live(), live());
+    let door = admin::Gateway {
+        not_ready: Box::new(move || ready.unready()),
+        active: Box::new(move || told(&active)),
+        metrics: Box::new(move || exposition(&metrics)),
+        reload: Box::new(move || reload.reload()),
+    };
+    let mut service = Service::new("admin".to_owned(), App::new(config, door));
+    service.threads = Some(ADMIN_THREADS);
+    service.add_tcp(&config.address.to_string());
+    service
+}
+
+/// What the admin listener tells of the configuration in force.
+fn told(live: &Live) -> admin::Active {
+    let (snapshot, status) = (live.snapshot(), live.status());
+    admin::Active {
+        generation: snapshot.generation,
+        hash: snapshot.hash.clone(),
+        config: snapshot.redacted.clone(),
+        loaded_at: status.at,
+        error: status.error.clone(),
+        waits_for_restart: status.waits_for_restart.clone(),
+    }
+}
+
+fn exposition(live: &Live) -> String {
+    let snapshot = live.snapshot();
+    let endpoints = snapshot.upstreams.iter().flat_map(|(name, upstream)| {
+        upstream.endpoints().map(move |endpoint| Endpoint {
+            upstream: name,
+            address: endpoint.address,
+            healthy: endpoint.healthy,
+        })
+    });
+    live.stores().metrics.render(endpoints)
 }
 
 /// Pingora panics when it cannot bind, in a thread of its own; so each address is tried first.

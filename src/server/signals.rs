@@ -35,7 +35,7 @@ impl Signals {
         self.live.drain();
         tracing::info!("draining");
         let begun = Instant::now();
-        while self.live.stores().metrics.in_flight() > 0 && begun.elapsed() < DRAIN_MAX {
+        while self.live.stores().in_flight() > 0 && begun.elapsed() < DRAIN_MAX {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     }

@@ -6,6 +6,7 @@ mod config_errors;
 mod docs;
 mod examples;
 mod floors;
+mod config_reading;
 mod config_reference;
 mod fuzz;
 mod gateway_api;
