@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer};
 use smallvec::SmallVec;
 
 use super::health::Health;
