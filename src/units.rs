@@ -164,6 +164,18 @@ pub fn from_text<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_str(Text(expected, parse))
 }
 
+/// Reads a duration that is more than nothing: a wait or an interval of zero is never meant.
+pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    from_text(deserializer, "a duration of more than zero with its unit such as `500ms` or `10s`", |text| {
+        text.parse().ok().filter(|duration: &Duration| !duration.is_zero())
+    })
+}
+
+/// Reads an optional [`positive`] duration.
+pub fn some_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    positive(deserializer).map(Some)
+}
+
 /// Reads a whole number within bounds. `expected` tells the user what is due.
 pub fn within<'de, D: Deserializer<'de>>(
     deserializer: D,

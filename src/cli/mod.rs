@@ -29,7 +29,7 @@ pub mod version;
 #[command(
     name = "banyan",
     version,
-    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info` (default), `debug`, `warn,banyan=trace`."
+    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn` (default), `debug`, `warn,banyan=trace`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -47,6 +47,9 @@ enum Command {
     Completions(completions::Completions),
     Man(man::Man),
 }
+
+/// What is logged unless BANYAN_LOG says otherwise: of Pingora only what went wrong.
+const LOGGED: &str = "info,pingora=warn";
 
 /// Where a configuration is.
 #[derive(Args, Debug)]
@@ -95,7 +98,7 @@ fn prepare() -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    let words = std::env::var("BANYAN_LOG").unwrap_or_else(|_| "info".to_owned());
+    let words = std::env::var("BANYAN_LOG").unwrap_or_else(|_| LOGGED.to_owned());
     let filter = EnvFilter::builder().parse(&words).with_context(|| format!("BANYAN_LOG cannot be read: `{words}`"))?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()

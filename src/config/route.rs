@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{policy::Policies, upstream::weight};
 use crate::{
     name::UpstreamName,
-    units::{Duration, within},
+    units::{Duration, some_positive, within},
 };
 
 /// A route: the requests it takes, what it changes, the rules they meet and where they go.
@@ -198,13 +198,13 @@ pub struct Rewrite {
 #[serde(deny_unknown_fields)]
 pub struct RouteTimeouts {
     /// From the request head received to the response head sent, all tries together. Default 60s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub request: Option<Duration>,
     /// Longest wait from the request sent to the response head, in each try. Default: the upstream's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub response: Option<Duration>,
     /// Longest silence after the response head. Default: the upstream's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Unexpected};
 
 use super::address::{ADDRESS, socket};
-use crate::units::{Duration, within};
+use crate::units::{Duration, positive, some_positive, within};
 
 /// A service: its endpoints and how they are reached.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -134,11 +134,13 @@ pub struct UpstreamTls {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// Longest wait for a connection, TLS included. Default 1s.
+    #[serde(deserialize_with = "positive")]
     pub connect: Duration,
     /// Longest wait from the request sent to the response head. Default 30s.
+    #[serde(deserialize_with = "positive")]
     pub response: Duration,
     /// Longest silence after the response head. Default 60s; 1h on upgraded connections.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
     /// How long an idle pooled connection is kept. Keep it below the service's own. Default 50s.
     pub keepalive: Duration,
@@ -209,10 +211,10 @@ pub struct HttpHealth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// Time between checks. Default 5s.
-    #[serde(default = "default_interval")]
+    #[serde(default = "default_interval", deserialize_with = "positive")]
     pub interval: Duration,
     /// Longest wait for connection and answer. Default 1s.
-    #[serde(default = "default_timeout")]
+    #[serde(default = "default_timeout", deserialize_with = "positive")]
     pub timeout: Duration,
     /// Successes in a row before an unhealthy endpoint gets traffic again. Default 2.
     #[serde(default = "default_flips")]
@@ -227,10 +229,10 @@ pub struct HttpHealth {
 #[serde(deny_unknown_fields)]
 pub struct TcpHealth {
     /// Time between checks. Default 5s.
-    #[serde(default = "default_interval")]
+    #[serde(default = "default_interval", deserialize_with = "positive")]
     pub interval: Duration,
     /// Longest wait for the connection. Default 1s.
-    #[serde(default = "default_timeout")]
+    #[serde(default = "default_timeout", deserialize_with = "positive")]
     pub timeout: Duration,
     /// Successes in a row before an unhealthy endpoint gets traffic again. Default 2.
     #[serde(default = "default_flips")]

@@ -185,12 +185,9 @@ impl Compiler<'_> {
         let mut twice = Vec::new();
         for (name, listener) in listeners.iter().filter(|(_, listener)| listener.address.port() != 0) {
             let here = at.key(name.as_str()).key("address");
-            match taken.insert(listener.address, here.clone()) {
-                Some(there) => twice.push(
-                    Problem::error(here, format!("the address `{}` is taken already", listener.address))
-                        .also(there, "taken here"),
-                ),
-                None => {}
+            if let Some(there) = taken.insert(listener.address, here.clone()) {
+                let message = format!("the address `{}` is taken already", listener.address);
+                twice.push(Problem::error(here, message).also(there, "taken here"));
             }
         }
         self.meaning(|_, found| found.extend(twice));
@@ -254,7 +251,6 @@ impl Compiler<'_> {
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
         let rewrite = route.rewrite.as_ref().map(|rewrite| Rewrite::compile(rewrite, captures, &at.key("rewrite"))).transpose();
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
-        problems.extend(zero_timeouts(&route.timeouts, &at.key("timeouts")));
         match (chain, origin, rewrite) {
             (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
                 name: name.clone(),
@@ -384,12 +380,6 @@ fn observe(config: &Config, problems: &mut Vec<Problem>) {
     if !(1..=1 << 20).contains(&queue) {
         problems.push(Problem::error(at.key("access_log").key("queue"), format!("expected 1 to 1048576 lines, found {queue}")));
     }
-}
-
-fn zero_timeouts(timeouts: &config::route::RouteTimeouts, at: &Path) -> Vec<Problem> {
-    let each = [("request", timeouts.request), ("response", timeouts.response), ("idle", timeouts.idle)];
-    let zero = each.into_iter().filter(|(_, timeout)| timeout.is_some_and(crate::units::Duration::is_zero));
-    zero.map(|(key, _)| Problem::error(at.key(key), "a timeout of zero leaves no time at all")).collect()
 }
 
 /// The identity of a configuration: what the files say, and what the files say that they name.

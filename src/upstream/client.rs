@@ -28,9 +28,9 @@ use crate::{
     exchange::UpstreamFault,
 };
 
-/// Most streams at once on one HTTP/2 connection to a service; more open another connection. Pingora's default is 1.
-/// Source: RFC 9113 §6.5.2 recommends that no peer allows fewer than 100.
-const H2_STREAMS_MAX: usize = 100;
+/// Most streams at once on one HTTP/2 connection to a service; more open another connection. One, because a deadline that passes
+/// ends the connection (`deadline`), and must end no other request with it.
+const H2_STREAMS_MAX: usize = 1;
 
 /// How to connect to any endpoint of one upstream.
 #[derive(Debug)]

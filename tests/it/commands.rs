@@ -218,16 +218,6 @@ fn try_demo(out: &Lines) {
     }
 }
 
-#[test]
-fn every_example_configuration_passes_check() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples");
-    for file in fs::read_dir(folder).into_iter().flatten() {
-        let file = file.unwrap().path();
-        let (code, out, err) = run(banyan(["check"]).arg(&file));
-        assert_eq!(code, 0, "{}: {out}{err}", file.display());
-    }
-}
-
 /// What `check` says of a configuration that it must refuse.
 #[track_caller]
 fn refused(text: &str) -> String {
@@ -249,7 +239,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         ),
         ("routes: { a: { match: { path_regex: \"(\" }, to: { respond: {} } } }", "path_regex"),
         ("routes: { a: { match: { path: \"no-slash\" }, to: { respond: {} } } }", "no-slash"),
-        ("routes: { a: { to: { respond: {} } }, b: { to: { respond: {} } } }", "`b`"),
+        ("routes: { a: { to: { respond: {} } }, b: { to: { respond: {} } } }", "routes.b"),
         ("routes: { a: { to: { respond: { status: 99 } } } }", "status"),
         ("routes: { a: { timeouts: { request: 10 }, to: { respond: {} } } }", "request"),
         ("routes: { a: { to: { respond: {}, redirect: { location: / } } } }", "exactly one"),

@@ -4,6 +4,8 @@
 //! file of the same case (two or more `.yaml` files are a directory), `#--- env: NAME=VALUE` sets a variable. With `BLESS=1` the
 //! texts are written anew: read the difference before you keep it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
 use std::{
     collections::BTreeMap,
     fs,

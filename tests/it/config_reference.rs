@@ -1,5 +1,7 @@
 //! The reference for users says what the code does.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
 use std::fs;
 
 use banyan::config::{

@@ -1,11 +1,14 @@
-//! Every configuration in `conf/` loads, with the files it names in place.
+//! Every configuration in `conf/` compiles without a problem, with the files it names in place.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use banyan::config::load;
+use banyan::{
+    config::load::{self, Colour},
+    live,
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_yaml::Value;
 
@@ -40,7 +43,8 @@ fn text_loads(name: &str, text: &str) {
     let copy = folder.path().join("banyan.yaml");
     fs::write(&copy, text).unwrap();
     let loaded = load::load(&copy);
-    assert!(loaded.problems.is_empty(), "{name}: {:#?}", loaded.problems);
+    let problems = live::check(&loaded);
+    assert!(problems.is_empty(), "{name}:\n{}", loaded.sources.render(&problems, Colour::Never));
 }
 
 /// Makes the files that a configuration names: certificates with their keys, authorities, secrets.

@@ -17,9 +17,11 @@ mod load;
 mod commands;
 
 mod config_errors;
+mod config_reading;
 mod config_reference;
 mod docs;
 mod examples;
 mod floors;
+mod fuzz;
 mod gateway_api;
 mod route;

@@ -102,7 +102,8 @@ fn tls_listener_offers_http2_and_http11_by_alpn() {
 #[test]
 fn certificates_are_chosen_by_sni() {
     let authority = Authority::new();
-    let gateway = secure(&authority, &plain(Origin::text("x")));
+    let origin = Origin::text("x");
+    let gateway = secure(&authority, &plain(&origin));
     let connect = |name| Connection::tls(gateway.address("secure"), name, authority.client(&[]));
     for name in ["shop.example", "other.example", "a.wild.example"] {
         assert!(connect(name).is_ok(), "{name}");

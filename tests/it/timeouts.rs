@@ -215,16 +215,3 @@ fn an_idle_pooled_connection_is_closed_after_keepalive() {
     let ended = was_closed.recv_timeout(crate::harness::PATIENCE).expect("the gateway closes it");
     assert!(ended - started < Duration::from_secs(10));
 }
-
-#[test]
-fn a_client_that_stops_sending_its_body_gets_408() {
-    let origin = Origin::script(|visit| {
-        visit.request()?;
-        visit.wire.send(ok("x"))
-    });
-    let gateway = gateway(&origin, "idle: 300ms", "request: 500ms");
-    let mut connection = gateway.connect();
-    connection.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
-    let reply = connection.response("POST");
-    assert_eq!(reply.status, 408, "{}", reply.text());
-}

@@ -13,7 +13,7 @@ use anyhow::Context;
 use serde_yaml::Value;
 
 use super::certificates::Authority;
-use crate::config::Config;
+use crate::config::{Config, load};
 
 /// The configuration that the demo is made from.
 const CONFIGURATION: &str = include_str!("../../../conf/banyan.yaml");
@@ -120,7 +120,8 @@ fn on_free_ports(text: &str) -> anyhow::Result<(String, Config)> {
     let mut tree: Value = serde_yaml::from_str(text).context("conf/banyan.yaml is no YAML")?;
     Ports::default().relocate(&mut tree)?;
     let moved = HEADING.to_owned() + &serde_yaml::to_string(&tree)?;
-    Ok((moved, serde_yaml::from_value(tree).context("conf/banyan.yaml is no configuration")?))
+    let config = load::from_text("conf/banyan.yaml", &moved).config;
+    Ok((moved, config))
 }
 
 /// Free ports, one for each local address of the file, the same for the same.

@@ -56,8 +56,8 @@ impl Walk<'_> {
     fn node(&mut self, node: &mut Node) {
         match &mut node.value {
             Value::Scalar(scalar) if scalar.text.contains("${") => {
-                if let Err(problem) = self.scalar(scalar) {
-                    self.done.problems.push(problem.at(node.span));
+                if let Err(fault) = self.scalar(scalar) {
+                    self.done.problems.push(self.problem(&fault).at(node.span));
                     node.value = Value::Lost;
                 }
             }
@@ -81,16 +81,13 @@ impl Walk<'_> {
         self.path.pop();
     }
 
-    fn scalar(&mut self, scalar: &mut Scalar) -> Result<(), Problem> {
-        let Some(placeholder) = Placeholder::read(&scalar.text).map_err(|fault| self.problem(&fault))? else { return Ok(()) };
-        let value = match placeholder {
-            Placeholder::Env(name) => (self.origins.env)(name).ok_or_else(|| {
-                self.problem(&Fault::new(
-                    format!("the environment has no variable `{name}`"),
-                    "set it for the process, as UTF-8 text",
-                ))
+    fn scalar(&mut self, scalar: &mut Scalar) -> Result<(), Fault> {
+        let value = match Placeholder::read(&scalar.text)? {
+            None => return Ok(()),
+            Some(Placeholder::Env(name)) => (self.origins.env)(name).ok_or_else(|| {
+                Fault::new(format!("the environment has no variable `{name}`"), "set it for the process, as UTF-8 text")
             })?,
-            Placeholder::File(path) => self.file(&self.origins.directory.join(path))?,
+            Some(Placeholder::File(path)) => self.file(&self.origins.directory.join(path))?,
         };
         let placeholder = std::mem::replace(&mut scalar.text, value.clone());
         self.done.values.push(Hidden { value, placeholder: placeholder.clone() });
@@ -98,11 +95,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn file(&mut self, path: &FilePath) -> Result<String, Problem> {
+    fn file(&mut self, path: &FilePath) -> Result<String, Fault> {
         self.done.files.push(path.to_owned());
         files::secret(path).map_err(|error| {
             let message = format!("cannot read `{}`: {error}", path.display());
-            self.problem(&Fault::new(message, "a relative path starts at the directory of the file that names it"))
+            Fault::new(message, "a relative path starts at the directory of the file that names it")
         })
     }
 
@@ -112,6 +109,7 @@ impl Walk<'_> {
     }
 }
 
+/// Why a placeholder stands for nothing.
 struct Fault {
     message: String,
     help: String,

@@ -205,7 +205,7 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- gateway said ---\n{}\n--- and logged ---\n{}", self.stderr.text(), self.stdout.text());
+            eprintln!("--- gateway said ---\n{}\n--- and logged ---\n{}", self.stderr.last(30), self.stdout.last(10));
         }
     }
 }
@@ -330,9 +330,10 @@ impl Ports {
 
 /// The names in angle brackets.
 pub fn names(text: &str) -> impl Iterator<Item = &str> {
-    let parts = text.split('<').skip(1).filter_map(|part| part.split_once('>'));
+    let of_a_regex = |before: &str| before.ends_with("(?P") || before.ends_with("(?");
+    let parts = text.split('<').zip(text.split('<').skip(1)).filter(move |(before, _)| !of_a_regex(before));
     parts
-        .map(|(name, _)| name)
+        .filter_map(|(_, part)| Some(part.split_once('>')?.0))
         .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
 }
 

@@ -53,6 +53,12 @@ impl Lines {
         self.all().join("\n")
     }
 
+    /// The last lines, for a message.
+    pub fn last(&self, count: usize) -> String {
+        let lines = self.all();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
     /// The first thing that `find` makes of a line, present or to come.
     pub fn wait<T>(&self, time: Duration, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + time;
