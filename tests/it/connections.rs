@@ -167,6 +167,17 @@ fn websocket_style_upgrades_pass_in_both_directions() {
 }
 
 #[test]
+fn an_upgrade_to_anything_else_is_not_passed_on() {
+    let origin = Origin::text("plain");
+    let gateway = Gateway::before(&origin);
+    let reply = gateway
+        .ask("GET / HTTP/1.1\nHost: a\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAAQAAP__");
+    assert_eq!(reply.text(), "plain");
+    let seen = origin.last();
+    assert_eq!((seen.field("upgrade"), seen.field("connection"), seen.field("http2-settings")), (None, None, None));
+}
+
+#[test]
 fn large_bodies_pass_in_bounded_memory() {
     const SIZE: usize = 200 << 20;
     const PIECE: usize = 1 << 20;

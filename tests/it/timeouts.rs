@@ -67,9 +67,9 @@ fn a_head_arrives_before_the_body_begins() {
     let may_go = Mutex::new(may_go);
     let origin = Origin::script(move |visit| {
         visit.head()?;
-        visit.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
+        visit.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         let () = may_go.lock().unwrap().recv().map_err(io::Error::other)?;
-        visit.wire.send("body")
+        visit.wire.send("4\r\nbody\r\n0\r\n\r\n")
     });
     let gateway = Gateway::before(&origin);
     let mut connection = gateway.connect();
@@ -164,14 +164,14 @@ fn a_silent_stream_is_cut_after_the_idle_timeout() {
 fn an_upgraded_connection_has_the_idle_timeout_of_its_own() {
     let origin = Origin::script(|visit| {
         visit.head()?;
-        visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")?;
+        visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
         let mut buffer = [0; 1];
         visit.wire.some(&mut buffer)?;
         visit.wire.send(buffer)
     });
     let gateway = gateway(&origin, "response: 200ms, connect: 200ms", "request: 200ms");
     let mut connection = gateway.connect();
-    connection.send_head("GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: x");
+    connection.send_head("GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket");
     assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 101);
     std::thread::sleep(Duration::from_secs(1));
     connection.send("x");
