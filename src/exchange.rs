@@ -126,6 +126,23 @@ pub enum Flag {
 }
 
 impl Flag {
+    /// Every flag, in the order of declaration.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::ConnectFailed,
+        Self::UpstreamTimeout,
+        Self::UpstreamClosed,
+        Self::UpstreamProtocol,
+        Self::StreamIdle,
+        Self::RequestTimeout,
+        Self::ClientGone,
+        Self::ClientProtocol,
+        Self::PolicyRefused,
+        Self::LocalFault,
+    ];
+
     pub const fn code(self) -> &'static str {
         match self {
             Self::None => "-",
@@ -148,5 +165,49 @@ impl Flag {
 impl From<UpstreamFault> for Stop {
     fn from(fault: UpstreamFault) -> Self {
         Self::Upstream(fault)
+    }
+}
+
+/// Requests made up for unit tests.
+#[cfg(test)]
+pub mod testing {
+    use std::{
+        net::Ipv4Addr,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    pub fn head(method: &str, path: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build(method, path.as_bytes(), Some(headers.len())).unwrap();
+        for (name, value) in headers {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    pub fn facts(method: &str, path: &str) -> Facts {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query.to_owned())));
+        Facts {
+            method: Method::from_bytes(method.as_bytes()).unwrap(),
+            scheme: Scheme::Http,
+            host: "shop.example".to_owned(),
+            port: None,
+            path: path.to_owned(),
+            query,
+            version: Version::HTTP_11,
+            client: IpAddr::from(Ipv4Addr::LOCALHOST),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
+            request_id: HeaderValue::from_static("id"),
+            started: Instant::now(),
+        }
+    }
+
+    /// The result of a future that never waits.
+    pub fn now<T>(future: impl Future<Output = T>) -> T {
+        match Box::pin(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("the future waits"),
+        }
     }
 }

@@ -5,12 +5,22 @@
 //! endpoint; `reply` writes our own answers and `observe` tells what happened. `config` is what all of it is compiled from.
 //! `docs/architecture.md` is the plan of the house.
 
-pub mod config;
-pub mod exchange;
-pub mod name;
-pub mod observe;
-pub mod origin;
-pub mod policy;
+pub mod cli;
+pub mod server;
+pub mod edge;
+pub mod admin;
+pub mod proxy;
+pub mod live;
 pub mod route;
-pub mod units;
+pub mod policy;
+pub mod origin;
 pub mod upstream;
+pub mod certs;
+pub mod observe;
+pub mod reply;
+pub mod deadline;
+pub mod stores;
+pub mod exchange;
+pub mod config;
+pub mod name;
+pub mod units;

@@ -1,3 +1,10 @@
-//! The `banyan` command.
+//! The `banyan` command: see `banyan::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    banyan::cli::main()
+}

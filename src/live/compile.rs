@@ -1,0 +1,397 @@
+//! From a configuration to a snapshot: every regex, template, header and handle is built here, and what cannot be enforced is
+//! refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::Snapshot;
+use crate::{
+    certs,
+    config::{
+        self, Config,
+        load::Loaded,
+        problem::{Path, Problem},
+        route::{Share, Target},
+        suggest::suggest,
+    },
+    name::{ListenerName, RouteName, UpstreamName},
+    origin::{Origin, Redirect, Respond, Rewrite, Split},
+    policy::chain::Chain,
+    route::{Route, Router, table::Table},
+    stores::Stores,
+    upstream::Upstream,
+};
+
+/// Most latency buckets: each is a series for each route.
+const BUCKETS_MAX: usize = 64;
+
+/// A snapshot that is not in force yet.
+pub struct Candidate {
+    pub snapshot: Snapshot,
+    pub warnings: Vec<Problem>,
+    certificates: BTreeMap<ListenerName, Vec<certs::Certified>>,
+}
+
+impl Candidate {
+    /// Shows the certificates to new connections, on the listeners that exist since the start.
+    pub fn show_certificates(&self, stores: &Stores) {
+        for (listener, certificates) in &self.certificates {
+            if let Some(showcase) = stores.showcases.get(listener) {
+                showcase.show(certificates);
+            }
+        }
+    }
+}
+
+/// Every problem of a configuration: those of reading and those of meaning.
+pub fn check(loaded: &Loaded) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    observe(&loaded.config, &mut problems);
+    if !problems.is_empty() {
+        // The metrics that a snapshot needs cannot be made of these buckets; the rest is checked with the default ones.
+        return all(loaded, problems, &Config::default());
+    }
+    all(loaded, problems, &loaded.config)
+}
+
+fn all(loaded: &Loaded, mut problems: Vec<Problem>, stores_of: &Config) -> Vec<Problem> {
+    match Stores::closed(stores_of) {
+        Ok(stores) => match compile(loaded, &stores, 0) {
+            Ok(candidate) => problems.extend(candidate.warnings),
+            Err(more) => problems.extend(more),
+        },
+        Err(error) => problems.push(Problem::error(Path::root().key("observe"), error.to_string())),
+    }
+    problems
+}
+
+/// Compiles a configuration.
+///
+/// # Errors
+/// All problems, warnings among them, if one is an error.
+pub fn compile(loaded: &Loaded, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
+    let mut compiler = Compiler { loaded, stores, generation, problems: loaded.problems.clone() };
+    let candidate = compiler.candidate();
+    match candidate {
+        Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
+            candidate.warnings = compiler.problems;
+            Ok(candidate)
+        }
+        _ => Err(compiler.problems),
+    }
+}
+
+/// Keys whose value differs between what the process was started with and what it should be now, and that only a restart changes.
+pub fn waits_for_restart(started: &Config, now: &Config) -> Vec<String> {
+    let mut waits: Vec<String> = started
+        .listeners
+        .keys()
+        .chain(now.listeners.keys())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .filter(|name| !is_same_listener(started.listeners.get(*name), now.listeners.get(*name)))
+        .map(|name| format!("listeners.{name}"))
+        .collect();
+    let (log, log_now) = (&started.observe.access_log, &now.observe.access_log);
+    let sections = [
+        ("admin", started.admin != now.admin),
+        ("process.threads", started.process.threads != now.process.threads),
+        ("observe.access_log.path", log.path != log_now.path),
+        ("observe.access_log.queue", log.queue != log_now.queue),
+        ("observe.metrics", started.observe.metrics != now.observe.metrics),
+    ];
+    waits.extend(sections.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()));
+    waits
+}
+
+/// The certificates of a TLS listener change without a restart; its address and whether it has TLS do not.
+fn is_same_listener(started: Option<&config::Listener>, now: Option<&config::Listener>) -> bool {
+    match (started, now) {
+        (Some(started), Some(now)) => started.address == now.address && started.tls.is_some() == now.tls.is_some(),
+        _ => false,
+    }
+}
+
+/// Every file that a configuration was read from or names.
+pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
+    loaded.sources.files().iter().cloned().chain(named_files(&loaded.config)).collect()
+}
+
+fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let certificates = config.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
+    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
+    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(authorities)
+}
+
+struct Compiler<'a> {
+    loaded: &'a Loaded,
+    stores: &'a Stores,
+    generation: u64,
+    problems: Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    fn candidate(&mut self) -> Option<Candidate> {
+        let config = &self.loaded.config;
+        self.meaning(|_, problems| observe(config, problems));
+        self.listeners();
+        let certificates = self.certificates();
+        let upstreams = self.upstreams();
+        let router = self.router(&upstreams);
+        let unmatched = self.unmatched();
+        Some(Candidate {
+            snapshot: Snapshot {
+                generation: self.generation,
+                hash: hash(self.loaded),
+                redacted: self.loaded.sources.redacted(config),
+                router: router?,
+                unmatched: Arc::new(unmatched?),
+                slashes: config.paths.encoded_slashes,
+                log_format: config.observe.access_log.format,
+                upstreams,
+                trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
+            },
+            warnings: Vec::new(),
+            certificates,
+        })
+    }
+
+    /// Adds problems of meaning, but for those that only follow from a mistake that was reported already.
+    fn meaning(&mut self, find: impl FnOnce(&Self, &mut Vec<Problem>)) {
+        let mut found = Vec::new();
+        find(self, &mut found);
+        found.retain(|problem| !self.loaded.broken(&problem.path));
+        self.problems.extend(found);
+    }
+
+    /// A gateway without a listener serves no one; two listeners cannot share an address.
+    fn listeners(&mut self) {
+        let listeners = &self.loaded.config.listeners;
+        let at = Path::root().key("listeners");
+        if listeners.is_empty() {
+            let problem = Problem::error(at.clone(), "there is no listener")
+                .help("add one: `listeners: { web: { address: 127.0.0.1:8080 } }`");
+            self.meaning(|_, found| found.push(problem));
+        }
+        let mut taken: BTreeMap<std::net::SocketAddr, Path> = BTreeMap::new();
+        if let Some(admin) = &self.loaded.config.admin {
+            taken.insert(admin.address, Path::root().key("admin").key("address"));
+        }
+        let mut twice = Vec::new();
+        for (name, listener) in listeners.iter().filter(|(_, listener)| listener.address.port() != 0) {
+            let here = at.key(name.as_str()).key("address");
+            match taken.insert(listener.address, here.clone()) {
+                Some(there) => twice.push(
+                    Problem::error(here, format!("the address `{}` is taken already", listener.address))
+                        .also(there, "taken here"),
+                ),
+                None => {}
+            }
+        }
+        self.meaning(|_, found| found.extend(twice));
+    }
+
+    fn certificates(&mut self) -> BTreeMap<ListenerName, Vec<certs::Certified>> {
+        let mut loaded = BTreeMap::new();
+        for (name, listener) in &self.loaded.config.listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let at = Path::root().key("listeners").key(name.as_str()).key("tls").key("certificates");
+            let mut found = Vec::new();
+            if tls.certificates.is_empty() {
+                found.push(Problem::error(at.clone(), "there is no certificate").help("TLS needs at least one"));
+            }
+            let pairs = tls.certificates.iter().enumerate();
+            let certificates = pairs.filter_map(|(index, pair)| certificate(pair, &at.index(index), &mut found)).collect();
+            self.meaning(|_, problems| problems.extend(found));
+            loaded.insert(name.clone(), certificates);
+        }
+        loaded
+    }
+
+    fn upstreams(&mut self) -> BTreeMap<UpstreamName, Arc<Upstream>> {
+        let mut compiled = BTreeMap::new();
+        for (name, upstream) in &self.loaded.config.upstreams {
+            match Upstream::compile(name, upstream, &self.stores.upstreams) {
+                Ok(upstream) => drop(compiled.insert(name.clone(), upstream)),
+                Err(found) => self.meaning(|_, problems| problems.extend(found)),
+            }
+        }
+        compiled
+    }
+
+    fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {
+        let config = &self.loaded.config;
+        let (table, found) = Table::compile(config.routes.iter().map(|(name, route)| (name, &route.matches)));
+        self.meaning(|_, problems| problems.extend(found));
+        let mut routes = Vec::with_capacity(config.routes.len());
+        for ((name, route), index) in config.routes.iter().zip(0..) {
+            let at = Path::root().key("routes").key(name.as_str());
+            match self.route(name, route, table.capture_names(index), upstreams, &at) {
+                Ok(route) => routes.push(Arc::new(route)),
+                Err(found) => self.meaning(|_, problems| problems.extend(found)),
+            }
+        }
+        (routes.len() == config.routes.len()).then(|| Router::new(table, routes))
+    }
+
+    fn route(
+        &self,
+        name: &RouteName,
+        route: &config::Route,
+        captures: &[Arc<str>],
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        at: &Path,
+    ) -> Result<Route, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let around = Path::root().key("policies");
+        let chain = Chain::compile(&route.policies, &at.key("policies"), &self.loaded.config.policies, &around);
+        let chain = chain.map_err(|found| problems.extend(found)).ok();
+        let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
+        let rewrite = route.rewrite.as_ref().map(|rewrite| Rewrite::compile(rewrite, captures, &at.key("rewrite"))).transpose();
+        let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
+        match (chain, origin, rewrite) {
+            (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
+                name: name.clone(),
+                timeouts: route.timeouts,
+                metrics: self.stores.metrics.route(name),
+                upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
+                chain,
+                origin,
+                rewrite,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    fn origin(
+        &self,
+        target: &Target,
+        captures: &[Arc<str>],
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        at: &Path,
+    ) -> Result<Origin, Vec<Problem>> {
+        match target {
+            Target::Upstream(name) => self.upstream(name, upstreams, &at.key("upstream")).map(Origin::Upstream),
+            Target::Split(shares) => self.split(shares, upstreams, &at.key("split")).map(Origin::Split),
+            Target::Redirect(redirect) => Redirect::compile(redirect, captures, &at.key("redirect")).map(Origin::Redirect),
+            Target::Respond(respond) => Respond::compile(respond, &at.key("respond")).map(Origin::Respond),
+        }
+    }
+
+    fn split(
+        &self,
+        shares: &[Share],
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        at: &Path,
+    ) -> Result<Split, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut known = Vec::with_capacity(shares.len());
+        for (index, share) in shares.iter().enumerate() {
+            match self.upstream(&share.upstream, upstreams, &at.index(index).key("upstream")) {
+                Ok(upstream) => known.push((upstream, share.weight)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if known.len() < shares.len() {
+            return Err(problems);
+        }
+        Split::compile(known, at).map_err(|problem| vec![problem])
+    }
+
+    /// The upstream of a name. One that is written, but broken, was reported where it stands.
+    fn upstream(
+        &self,
+        name: &UpstreamName,
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        at: &Path,
+    ) -> Result<Arc<Upstream>, Vec<Problem>> {
+        if let Some(upstream) = upstreams.get(name) {
+            return Ok(upstream.clone());
+        }
+        if self.loaded.declared_upstreams().any(|declared| declared == name.as_str()) {
+            return Err(Vec::new());
+        }
+        let problem = Problem::error(at.clone(), format!("there is no upstream `{name}`"));
+        Err(vec![match suggest(name.as_str(), self.loaded.declared_upstreams()) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help("declare it under `upstreams`"),
+        }])
+    }
+
+    fn unmatched(&mut self) -> Option<Route> {
+        let own = config::Policies::default();
+        let around = Path::root().key("policies");
+        match Chain::compile(&own, &around, &self.loaded.config.policies, &around) {
+            Ok(chain) => Some(Route {
+                name: RouteName::new("-"),
+                timeouts: config::route::RouteTimeouts::default(),
+                metrics: self.stores.metrics.no_route(),
+                upstreams: Box::default(),
+                chain,
+                origin: Origin::Nowhere,
+                rewrite: None,
+            }),
+            Err(found) => {
+                // Routes that inherit the policy reported the same.
+                let new = |problem: &Problem| !self.problems.contains(problem);
+                let found: Vec<_> = found.into_iter().filter(new).collect();
+                self.meaning(|_, problems| problems.extend(found));
+                None
+            }
+        }
+    }
+}
+
+fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut Vec<Problem>) -> Option<certs::Certified> {
+    match certs::certified_key(&pair.cert, &pair.key) {
+        Ok(certified) => {
+            if let Some(stale) = certified.stale {
+                let when = match stale {
+                    certs::Stale::Expired => "has expired",
+                    certs::Stale::NotYetValid => "is not valid yet",
+                };
+                problems.push(Problem::warning(at.key("cert"), format!("the certificate in `{}` {when}", pair.cert.display())));
+            }
+            Some(certified)
+        }
+        Err(error) => {
+            let key = if error.is_of_key(&pair.key) { "key" } else { "cert" };
+            problems.push(Problem::error(at.key(key), error.to_string()));
+            None
+        }
+    }
+}
+
+fn observe(config: &Config, problems: &mut Vec<Problem>) {
+    let at = Path::root().key("observe");
+    let buckets = &config.observe.metrics.latency_buckets;
+    let place = at.key("metrics").key("latency_buckets");
+    if buckets.is_empty() || buckets.len() > BUCKETS_MAX {
+        problems.push(Problem::error(place.clone(), format!("expected 1 to {BUCKETS_MAX} buckets, found {}", buckets.len())));
+    }
+    if let Some(index) = buckets.windows(2).position(|pair| matches!(pair, [a, b] if a >= b)) {
+        problems.push(
+            Problem::error(place.index(index + 1), "the buckets are not ascending").help("list each bound once, smallest first"),
+        );
+    }
+    let queue = config.observe.access_log.queue;
+    if !(1..=1 << 20).contains(&queue) {
+        problems.push(Problem::error(at.key("access_log").key("queue"), format!("expected 1 to 1048576 lines, found {queue}")));
+    }
+}
+
+/// The identity of a configuration: what the files say, and what the files say that they name.
+fn hash(loaded: &Loaded) -> String {
+    let mut digest = Sha256::new();
+    digest.update(loaded.sources.hash());
+    for file in named_files(&loaded.config) {
+        digest.update(std::fs::read(file).unwrap_or_default());
+        digest.update([0]);
+    }
+    format!("{:x}", digest.finalize())
+}

@@ -1,0 +1,256 @@
+//! The configuration in force: compiled whole, published at once, replaced while requests run.
+//!
+//! A reload compiles a candidate; if any part fails, the running snapshot stays and the error says where. A request pins its
+//! route, never the snapshot, so it never sees two generations and an old snapshot goes as soon as its last request has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use ipnet::IpNet;
+use tokio::runtime::Handle;
+
+use crate::{
+    config::{
+        Config,
+        load::{self, Loaded},
+        observe::LogFormat,
+        paths::EncodedSlashes,
+        problem::Problem,
+    },
+    name::UpstreamName,
+    route::{Route, Router},
+    stores::{Stores, StoresError},
+    upstream::Upstream,
+};
+
+mod compile;
+
+pub use compile::{Candidate, check, compile};
+
+/// Everything that requests need, compiled. Immutable.
+pub struct Snapshot {
+    /// Counts configurations since the start, from 1.
+    pub generation: u64,
+    /// Content hash of the configuration and of the files it names.
+    pub hash: String,
+    /// The effective configuration, without secrets.
+    pub redacted: serde_json::Value,
+    pub router: Router,
+    /// What requests meet that no route takes: the gateway's own policies.
+    pub unmatched: Arc<Route>,
+    pub slashes: EncodedSlashes,
+    pub log_format: LogFormat,
+    pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    trusted: Box<[IpNet]>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file, or a directory of files that merge.
+    Path(PathBuf),
+}
+
+/// How the last load went.
+#[derive(Clone, Debug)]
+pub struct ReloadStatus {
+    pub at: SystemTime,
+    /// Why the last candidate was refused, as text for people. None: it is in force.
+    pub error: Option<String>,
+    /// Keys that changed but wait for a restart.
+    pub waits_for_restart: Vec<String>,
+}
+
+/// The configuration in force, and the way to the next one.
+pub struct Live {
+    source: Source,
+    stores: Arc<Stores>,
+    current: ArcSwap<Snapshot>,
+    status: ArcSwap<ReloadStatus>,
+    /// What the process was started with: what cannot change without a restart is compared with this.
+    started_with: Config,
+    /// Files and directories to watch, after the last load, whether it was published or not.
+    watched: ArcSwap<Vec<PathBuf>>,
+    one_at_a_time: Mutex<()>,
+    runtime: OnceLock<Handle>,
+    draining: AtomicBool,
+}
+
+/// The first configuration could not be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The problems, rendered for people.
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+}
+
+impl Snapshot {
+    pub fn is_trusted(&self, address: &IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl Source {
+    pub fn load(&self) -> Loaded {
+        match self {
+            Self::Path(path) => load::load(path),
+        }
+    }
+}
+
+impl Live {
+    /// Loads the first configuration.
+    ///
+    /// # Errors
+    /// It has errors, or what it names cannot be opened.
+    pub fn start(source: Source) -> Result<Self, StartError> {
+        let loaded = source.load();
+        let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Never));
+        let problems = check(&loaded);
+        if problems.iter().any(Problem::is_error) {
+            return Err(refused(&problems));
+        }
+        warn(&loaded, &problems);
+        let stores = Arc::new(Stores::open(&loaded.config)?);
+        let candidate = compile(&loaded, &stores, 1).map_err(|problems| refused(&problems))?;
+        candidate.show_certificates(&stores);
+        let now = SystemTime::now();
+        stores.metrics.published(1, now);
+        let status = ReloadStatus { at: now, error: None, waits_for_restart: Vec::new() };
+        Ok(Self {
+            watched: ArcSwap::from_pointee(compile::watched(&loaded)),
+            current: ArcSwap::from_pointee(candidate.snapshot),
+            status: ArcSwap::from_pointee(status),
+            started_with: loaded.config,
+            one_at_a_time: Mutex::default(),
+            runtime: OnceLock::new(),
+            draining: AtomicBool::new(false),
+            source,
+            stores,
+        })
+    }
+
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.stores
+    }
+
+    /// What the process was started with.
+    pub fn started_with(&self) -> &Config {
+        &self.started_with
+    }
+
+    /// Starts the health checks, here and after each reload, on this runtime.
+    pub fn run_on(&self, runtime: Handle) {
+        let runtime = self.runtime.get_or_init(|| runtime);
+        let _inside = runtime.enter();
+        self.start_upstreams(&self.current.load());
+    }
+
+    /// The snapshot in force. Not to be held across an await.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    pub fn status(&self) -> Arc<ReloadStatus> {
+        self.status.load_full()
+    }
+
+    /// The process is about to end: readiness fails from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Why the gateway should not get new traffic; empty if it should.
+    pub fn unready(&self) -> Vec<String> {
+        let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
+        let snapshot = self.current.load();
+        let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
+        draining.into_iter().chain(unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name()))).collect()
+    }
+
+    /// Files and directories whose change may change the configuration.
+    pub fn watched(&self) -> Arc<Vec<PathBuf>> {
+        self.watched.load_full()
+    }
+
+    /// Loads the configuration again and puts it in force, unless it is what is in force already.
+    ///
+    /// Blocks while it reads and compiles.
+    ///
+    /// # Errors
+    /// Why the candidate was refused, as text for people. The running snapshot stays.
+    pub fn reload(&self) -> Result<u64, String> {
+        let _one = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let _inside = self.runtime.get().map(Handle::enter);
+        let loaded = self.source.load();
+        self.watched.store(Arc::new(compile::watched(&loaded)));
+        let running = self.current.load_full();
+        match compile(&loaded, &self.stores, running.generation + 1) {
+            Ok(candidate) if candidate.snapshot.hash == running.hash => {
+                self.note(None, &loaded.config);
+                Ok(running.generation)
+            }
+            Ok(candidate) => Ok(self.publish(candidate, &loaded)),
+            Err(problems) => {
+                let error = loaded.sources.render(&problems, load::Colour::Never);
+                tracing::error!("configuration refused; generation {} stays in force\n{error}", running.generation);
+                self.stores.metrics.refused(SystemTime::now());
+                self.retain(&running);
+                self.note(Some(error.clone()), &self.started_with);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, candidate: Candidate, loaded: &Loaded) -> u64 {
+        warn(loaded, &candidate.warnings);
+        candidate.show_certificates(&self.stores);
+        let snapshot = Arc::new(candidate.snapshot);
+        self.start_upstreams(&snapshot);
+        self.current.store(snapshot.clone());
+        self.stores.metrics.published(snapshot.generation, SystemTime::now());
+        self.retain(&snapshot);
+        let waits = self.note(None, &loaded.config);
+        tracing::info!(
+            generation = snapshot.generation,
+            hash = snapshot.hash,
+            waits_for_restart = waits.join(", "),
+            "configuration in force"
+        );
+        snapshot.generation
+    }
+
+    fn start_upstreams(&self, snapshot: &Snapshot) {
+        snapshot.upstreams.values().for_each(|upstream| upstream.start(&self.stores.upstreams));
+    }
+
+    fn retain(&self, snapshot: &Snapshot) {
+        let routes: BTreeSet<_> = snapshot.router.routes().map(|route| &route.name).collect();
+        self.stores.metrics.retain(&routes, &snapshot.upstreams.keys().collect());
+    }
+
+    fn note(&self, error: Option<String>, config: &Config) -> Vec<String> {
+        let waits = compile::waits_for_restart(&self.started_with, config);
+        self.status.store(Arc::new(ReloadStatus { at: SystemTime::now(), error, waits_for_restart: waits.clone() }));
+        waits
+    }
+}
+
+fn warn(loaded: &Loaded, problems: &[Problem]) {
+    let warnings: Vec<Problem> = problems.iter().filter(|problem| !problem.is_error()).cloned().collect();
+    if !warnings.is_empty() {
+        tracing::warn!("configuration has warnings\n{}", loaded.sources.render(&warnings, load::Colour::Never));
+    }
+}

@@ -1,0 +1,226 @@
+//! A line of the access log: written by our own serializer into one buffer, so that no byte a client sends can end a
+//! line or a field early.
+
+use std::{
+    fmt::Display,
+    io::Write,
+    time::{Duration, SystemTime},
+};
+
+use http::Version;
+
+use super::{Record, time};
+use crate::config::observe::LogFormat;
+
+/// Longest text of a client that a line shows, in bytes; longer is cut and ends in `...`.
+const TEXT_MAX: usize = 4096;
+
+/// Room for a usual line, so that it is allocated once.
+const USUAL_LINE: usize = 768;
+
+/// The record as a whole line with its end.
+pub fn line(record: &Record<'_>, format: LogFormat) -> Vec<u8> {
+    let mut out = Vec::with_capacity(USUAL_LINE);
+    match format {
+        LogFormat::Json => json(record, &mut out),
+        LogFormat::Combined => combined(record, &mut out),
+    }
+    out.push(b'\n');
+    out
+}
+
+/// One object. Keys and their order are fixed and documented in `docs/operations/access-log.md`; what is absent is `null`.
+fn json(record: &Record<'_>, out: &mut Vec<u8>) {
+    let mut object = Object { out, first: true };
+    object.time("time", record.time);
+    object.text("request_id", Some(record.request_id));
+    object.word("trace_id", record.trace);
+    object.text("route", record.route.map(str::as_bytes));
+    object.text("upstream", record.upstream.map(str::as_bytes));
+    object.word("endpoint", record.endpoint);
+    object.number("tries", record.tries.into());
+    object.text("method", Some(record.method.as_str().as_bytes()));
+    object.text("scheme", Some(record.scheme.as_str().as_bytes()));
+    object.text("host", Some(record.host.as_bytes()));
+    object.text("path", Some(record.path.as_bytes()));
+    object.text("query", record.query.map(str::as_bytes));
+    object.text("protocol", Some(protocol(record.version).as_bytes()));
+    object.number("status", record.status.into());
+    object.number("bytes_received", record.received);
+    object.number("bytes_sent", record.sent);
+    object.millis("duration_ms", Some(record.duration));
+    object.millis("upstream_connect_ms", record.upstream_connect);
+    object.millis("upstream_first_byte_ms", record.upstream_first_byte);
+    object.text("tls_version", record.tls.map(|tls| tls.version.as_bytes()));
+    object.text("tls_cipher", record.tls.map(|tls| tls.cipher.as_bytes()));
+    object.word("client", Some(record.client));
+    object.word("peer", Some(record.peer));
+    object.text("user_agent", record.user_agent);
+    object.text("referer", record.referer);
+    object.text("flag", Some(record.flag.code().as_bytes()));
+    object.number("generation", record.generation);
+    out.push(b'}');
+}
+
+/// The combined format of Apache and nginx, escaped as nginx escapes.
+fn combined(record: &Record<'_>, out: &mut Vec<u8>) {
+    display(record.client, out);
+    out.extend_from_slice(b" - - [");
+    time::write_clf(record.time, out);
+    out.extend_from_slice(b"] \"");
+    escape_combined(record.method.as_str().as_bytes(), out);
+    out.push(b' ');
+    escape_combined(record.path.as_bytes(), out);
+    if let Some(query) = record.query {
+        out.push(b'?');
+        escape_combined(query.as_bytes(), out);
+    }
+    out.push(b' ');
+    out.extend_from_slice(protocol(record.version).as_bytes());
+    display(format_args!("\" {:03} {} ", record.status, record.sent), out);
+    quoted_combined(record.referer, out);
+    out.push(b' ');
+    quoted_combined(record.user_agent, out);
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// A JSON object being written.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Object<'_> {
+    /// Keys are ours and need no escaping.
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(if self.first { b"{\"" } else { b",\"" });
+        self.first = false;
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn text(&mut self, key: &str, value: Option<&[u8]>) {
+        self.key(key);
+        match value {
+            Some(text) => {
+                self.out.push(b'"');
+                escape_json(text, self.out);
+                self.out.push(b'"');
+            }
+            None => self.null(),
+        }
+    }
+
+    /// A value whose text needs no escaping: ids and addresses.
+    fn word(&mut self, key: &str, value: Option<impl Display>) {
+        self.key(key);
+        match value {
+            Some(word) => display(format_args!("\"{word}\""), self.out),
+            None => self.null(),
+        }
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        display(value, self.out);
+    }
+
+    fn millis(&mut self, key: &str, value: Option<Duration>) {
+        self.key(key);
+        match value {
+            Some(value) => {
+                let micros = value.as_micros();
+                display(format_args!("{}.{:03}", micros / 1000, micros % 1000), self.out);
+            }
+            None => self.null(),
+        }
+    }
+
+    fn time(&mut self, key: &str, value: SystemTime) {
+        self.key(key);
+        self.out.push(b'"');
+        time::write_rfc3339(value, self.out);
+        self.out.push(b'"');
+    }
+
+    fn null(&mut self) {
+        self.out.extend_from_slice(b"null");
+    }
+}
+
+fn display(value: impl Display, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+/// Any bytes as the inside of a JSON string: control characters (C1 and DEL too, for terminals) as `\u`, bytes that are no
+/// UTF-8 as the replacement character.
+fn escape_json(text: &[u8], out: &mut Vec<u8>) {
+    let (text, cut) = shortened(text);
+    for chunk in text.utf8_chunks() {
+        for part in chunk.valid().split_inclusive(needs_escape) {
+            write_part(part, out);
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.extend_from_slice(cut);
+}
+
+/// Plain text that ends in a character to escape, or not at all.
+fn write_part(part: &str, out: &mut Vec<u8>) {
+    match part.char_indices().next_back().filter(|(_, last)| needs_escape(*last)) {
+        Some((at, last)) => {
+            out.extend_from_slice(part.as_bytes().get(..at).unwrap_or_default());
+            match last {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', last as u8]),
+                _ => display(format_args!("\\u{:04x}", u32::from(last)), out),
+            }
+        }
+        None => out.extend_from_slice(part.as_bytes()),
+    }
+}
+
+/// Line and paragraph separators too: they end a line for some readers.
+fn needs_escape(c: char) -> bool {
+    c == '"' || c == '\\' || c.is_control() || c == '\u{2028}' || c == '\u{2029}'
+}
+
+fn quoted_combined(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape_combined(text.unwrap_or(b"-"), out);
+    out.push(b'"');
+}
+
+/// As nginx's default: quotes, backslashes and whatever is not printable ASCII as `\xXX`.
+fn escape_combined(text: &[u8], out: &mut Vec<u8>) {
+    let (text, cut) = shortened(text);
+    for byte in text {
+        match byte {
+            b'"' | b'\\' | 0..b' ' | 0x7f.. => display(format_args!("\\x{byte:02X}"), out),
+            _ => out.push(*byte),
+        }
+    }
+    out.extend_from_slice(cut);
+}
+
+/// The text within its bound, not cut inside a character, and what marks a cut.
+fn shortened(text: &[u8]) -> (&[u8], &'static [u8]) {
+    let Some(head) = text.get(..TEXT_MAX).filter(|_| text.len() > TEXT_MAX) else { return (text, b"") };
+    let inside = |index: usize| text.get(index).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (TEXT_MAX - 3..=TEXT_MAX).rev().find(|index| !inside(*index)).unwrap_or(TEXT_MAX);
+    (head.get(..end).unwrap_or(head), b"...")
+}
+
+#[cfg(test)]
+mod tests;

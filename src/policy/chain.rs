@@ -1,0 +1,113 @@
+//! THE ORDER of the policies, and the permit that only they give.
+//!
+//! A route switches policies on; it never orders them. Outward the order is the reverse of inward.
+
+use bytes::Bytes;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::{BodyNeed, Policy, cors::Cors, request_limits::RequestLimits};
+use crate::{
+    config::{
+        policy::Policies,
+        problem::{Path, Problem},
+    },
+    exchange::{Facts, Inbound, Stop},
+};
+
+/// The policies of one route, in their order. One field each makes a duplicate unrepresentable.
+pub struct Chain {
+    /// First, because it is cheapest and everything after it reads the head.
+    request_limits: Option<RequestLimits>,
+    /// Before any authentication: a preflight carries no credentials, by the Fetch standard.
+    cors: Option<Cors>,
+    body: BodyNeed,
+}
+
+/// What the policies of a chain remember about one request.
+#[derive(Default)]
+pub struct Memo {
+    request_limits: <RequestLimits as Policy>::Memo,
+    cors: <Cors as Policy>::Memo,
+}
+
+/// The proof that a request passed the edge ring. Every way out asks for one, so a forgotten call fails closed.
+#[derive(Debug)]
+pub struct Permit {
+    _only_the_chain_makes_one: (),
+}
+
+impl Chain {
+    /// Compiles what applies on a route: its own policy, else the gateway's.
+    ///
+    /// # Errors
+    /// Settings that cannot be enforced. `path` is where the route's policies stand, `around` where the gateway's do.
+    pub fn compile(own: &Policies, path: &Path, gateway: &Policies, around: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let place = |inherited: bool, key: &str| if inherited { around.key(key) } else { path.key(key) };
+        let request_limits = own.request_limits.or(&gateway.request_limits).map(RequestLimits::compile);
+        let cors = own.cors.or(&gateway.cors).and_then(|cors| {
+            Cors::compile(cors, &place(own.cors.is_inherited(), "cors")).map_err(|found| problems.extend(found)).ok()
+        });
+        let body = request_limits.body().max(cors.body());
+        if problems.is_empty() { Ok(Self { request_limits, cors, body }) } else { Err(problems) }
+    }
+
+    /// Names of the policies that are on, in the order in which a request meets them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let on = [(self.request_limits.is_some(), "request_limits"), (self.cors.is_some(), "cors")];
+        on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
+    }
+
+    /// The edge ring, inward.
+    ///
+    /// # Errors
+    /// The first policy that stops the request.
+    pub async fn enter(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<Permit, Stop> {
+        self.request_limits.look(inbound, &mut memo.request_limits);
+        self.cors.look(inbound, &mut memo.cors);
+        self.request_limits.request(inbound, &mut memo.request_limits).await?;
+        self.cors.request(inbound, &mut memo.cors).await?;
+        Ok(Permit { _only_the_chain_makes_one: () })
+    }
+
+    /// The origin ring, inward.
+    ///
+    /// # Errors
+    /// The first policy that stops the request.
+    pub fn upstream_request(&self, head: &mut RequestHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.request_limits.upstream_request(head, facts, &mut memo.request_limits)?;
+        self.cors.upstream_request(head, facts, &mut memo.cors)
+    }
+
+    /// The origin ring, outward.
+    ///
+    /// # Errors
+    /// The first policy that stops the response.
+    pub fn upstream_response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.cors.upstream_response(head, facts, &mut memo.cors)?;
+        self.request_limits.upstream_response(head, facts, &mut memo.request_limits)
+    }
+
+    /// The edge ring, outward: for every answer, our own included.
+    ///
+    /// # Errors
+    /// The first policy that stops the response.
+    pub fn response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.cors.response(head, facts, &mut memo.cors)?;
+        self.request_limits.response(head, facts, &mut memo.request_limits)
+    }
+
+    /// Whether any policy watches the request body.
+    pub fn watches_body(&self) -> bool {
+        self.body == BodyNeed::Watch
+    }
+
+    /// One chunk of the request body.
+    ///
+    /// # Errors
+    /// The first policy that stops the request.
+    pub fn request_chunk(&self, chunk: &mut Option<Bytes>, end: bool, memo: &mut Memo) -> Result<(), Stop> {
+        self.request_limits.request_chunk(chunk, end, &mut memo.request_limits)?;
+        self.cors.request_chunk(chunk, end, &mut memo.cors)
+    }
+}

@@ -1,0 +1,98 @@
+//! The end of a request: its access log line and its metrics.
+
+use std::time::SystemTime;
+
+use http::{StatusCode, header};
+use pingora_core::{Error, protocols::tls::SslDigest};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::{
+    exchange::{Facts, Flag},
+    observe::{Record, Tls, line},
+    reply::Told,
+    stores::Stores,
+};
+
+/// What stands in the log of a request whose client went away. Nobody was told anything.
+pub const CLIENT_GONE: Told =
+    Told { status: StatusCode::BAD_REQUEST, grpc: 1, code: "client_gone", title: "", detail: "", flag: Flag::ClientGone };
+
+/// Writes the log line and counts the request.
+pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
+    if let Some(lease) = ctx.tries.lease.as_mut().filter(|_| error.is_none()) {
+        lease.report(Ok(()));
+    }
+    let unread;
+    let facts = match &ctx.facts {
+        Some(facts) => facts,
+        None => {
+            unread = unreadable(session, ctx);
+            &unread
+        }
+    };
+    let ssl = session.digest().and_then(|digest| digest.ssl_digest.clone());
+    let record = record(session, ctx, facts, ssl.as_deref());
+    if let Some(route) = &ctx.route {
+        let upstream = ctx.tries.upstream.as_ref().and_then(|upstream| route.metrics_of(upstream));
+        stores.metrics.ended(&record, &route.metrics, upstream);
+    }
+    if let (Some(sink), Some(format)) = (&stores.access_log, ctx.format) {
+        sink.submit(line::line(&record, format));
+    }
+}
+
+fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<&'a SslDigest>) -> Record<'a> {
+    let duration = ctx.started.elapsed();
+    let headers = &session.req_header().headers;
+    let field = |name| headers.get(name).map(http::HeaderValue::as_bytes);
+    let none_matched = ctx.route.as_ref().is_none_or(|route| route.name.as_str() == "-");
+    Record {
+        time: SystemTime::now() - duration,
+        request_id: facts.request_id.as_bytes(),
+        trace: ctx.trace.as_ref().map(|trace| trace.trace_id),
+        route: ctx.route.as_ref().filter(|_| !none_matched).map(|route| route.name.as_str()),
+        upstream: ctx.tries.upstream.as_ref().map(|upstream| upstream.name().as_str()),
+        endpoint: ctx.tries.lease.as_ref().map(crate::upstream::Lease::address),
+        tries: ctx.tries.count,
+        method: &facts.method,
+        scheme: facts.scheme,
+        host: &facts.host,
+        path: &facts.path,
+        query: facts.query.as_deref(),
+        version: facts.version,
+        status: session.response_written().map_or(0, |head| head.status.as_u16()),
+        received: session.body_bytes_read() as u64,
+        sent: session.body_bytes_sent() as u64,
+        duration,
+        upstream_connect: ctx.tries.connect,
+        upstream_first_byte: ctx.tries.first_byte,
+        tls: ssl.map(|ssl| Tls { version: &ssl.version, cipher: &ssl.cipher }),
+        client: facts.client,
+        peer: facts.peer,
+        user_agent: field(header::USER_AGENT),
+        referer: field(header::REFERER),
+        flag: ctx.flag(),
+        generation: ctx.generation,
+    }
+}
+
+/// What can be said of a request whose head could not be read in one way: nothing that it claims.
+fn unreadable(session: &Session, ctx: &Ctx) -> Facts {
+    let head = session.req_header();
+    let peer = session.client_addr().and_then(|address| address.as_inet().copied());
+    let peer = peer.unwrap_or_else(|| std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+    Facts {
+        method: head.method.clone(),
+        scheme: crate::config::route::Scheme::Http,
+        host: String::new(),
+        port: None,
+        path: String::from_utf8_lossy(head.raw_path()).into_owned(),
+        query: None,
+        version: head.version,
+        client: peer.ip(),
+        peer,
+        request_id: ctx.request_id.clone().unwrap_or(http::HeaderValue::from_static("-")),
+        started: ctx.started,
+    }
+}

@@ -1,0 +1,497 @@
+//! The gateway in Pingora's hooks: each hook a few lines, no policy of its own.
+//!
+//! Reading order: `request_filter` reads the [`facts`], finds the route, lets the policies judge, and either answers here or
+//! names an upstream; `upstream_peer` picks an endpoint; the response hooks go the way back; `logging` ends it.
+
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use pingora_core::{
+    Error, ErrorType,
+    protocols::Digest,
+    upstreams::peer::{HttpPeer, Peer},
+};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use self::{
+    ctx::{Ctx, Tries},
+    facts::Connection,
+    fault::Meaning,
+};
+use crate::{
+    config::route::Scheme,
+    exchange::{Captures, Facts, Inbound, Stop},
+    live::{Live, Snapshot},
+    observe::trace,
+    origin::{Answer, HostRewrite, Origin},
+    reply::Reply,
+    route::Route,
+    stores::Stores,
+    upstream::EffectiveTimeouts,
+};
+
+pub mod ctx;
+pub mod facts;
+pub mod fault;
+pub mod forwarded;
+mod log;
+
+/// Most tries to connect for one request: the first, and others on other endpoints.
+const TRIES_MAX: u8 = 3;
+
+/// How long an idle client connection is kept, in seconds.
+const KEEPALIVE_SECONDS: u64 = 75;
+
+/// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
+const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
+static HOP_BY_HOP: [HeaderName; 4] =
+    [header::CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), header::UPGRADE];
+
+/// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
+fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
+    ctx.stopped = Some(stop);
+    Error::new(ErrorType::Custom("stopped"))
+}
+
+/// Only the chain gives a permit, and without it nothing leaves: a fault of ours if we ever get here.
+fn no_permit() -> Stop {
+    Stop::Fault(anyhow::anyhow!("no permit"))
+}
+
+/// The gateway as Pingora drives it.
+pub struct Gateway {
+    live: Arc<Live>,
+    stores: Arc<Stores>,
+}
+
+impl Gateway {
+    pub fn new(live: Arc<Live>, stores: Arc<Stores>) -> Self {
+        Self { live, stores }
+    }
+
+    /// Reads the head, finds the route, asks the policies.
+    async fn admit(&self, session: &mut Session, ctx: &mut Ctx) -> Result<(), Stop> {
+        let snapshot = self.live.snapshot();
+        ctx.generation = snapshot.generation;
+        ctx.format = Some(snapshot.log_format);
+        let connection = connection(session, &snapshot)?;
+        let head = session.req_header();
+        let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
+        ctx.hops = facts::hops(&head.headers, connection.trusted);
+        ctx.trace = Some(trace::continue_or_start(&head.headers));
+        let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
+        let facts = facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started)?;
+        let (route, captures, missed) = choose(&snapshot, &facts, head);
+        drop(snapshot);
+        ctx.captures = captures;
+        ctx.in_flight = Some(route.metrics.begin());
+        let route = ctx.route.insert(route).clone();
+        let facts = ctx.facts.insert(facts);
+        let mut inbound = Inbound { head: session.req_header_mut(), facts };
+        ctx.permit = Some(route.chain.enter(&mut inbound, &mut ctx.memo).await?);
+        missed.map_or(Ok(()), Err)
+    }
+
+    /// Goes where the route leads: an answer to send, or none when an upstream was named.
+    fn lead(&self, ctx: &mut Ctx) -> Result<Option<Answer>, Stop> {
+        let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
+        ctx.tries.upstream = match &route.origin {
+            Origin::Upstream(upstream) => Some(upstream.clone()),
+            Origin::Split(split) => Some(split.draw().clone()),
+            Origin::Redirect(redirect) => return redirect.answer(facts, &ctx.captures).map(Some),
+            Origin::Respond(respond) => return Ok(Some(respond.answer().clone())),
+            Origin::Nowhere => return Err(Stop::NoRoute),
+        };
+        Ok(None)
+    }
+
+    /// Sends an answer of our own, through the response policies.
+    async fn answer(&self, session: &mut Session, ctx: &mut Ctx, mut reply: Reply) -> pingora_core::Result<()> {
+        finish_head(&mut reply.head, ctx);
+        reply.send(session).await
+    }
+
+    /// Tells the client why its request goes no further.
+    async fn refuse(&self, session: &mut Session, ctx: &mut Ctx, stop: &Stop) -> pingora_core::Result<()> {
+        if let Stop::Fault(fault) = stop {
+            tracing::error!(error = format!("{fault:#}"), "fault of the gateway");
+        }
+        let told = ctx.stop(stop);
+        if matches!(stop, Stop::Malformed(_)) {
+            session.set_keepalive(None);
+        }
+        let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
+        let reply = Reply::of(stop, &told, &session.req_header().headers, &request_id)?;
+        self.answer(session, ctx, reply).await
+    }
+
+    /// Picks an endpoint that was not tried yet.
+    fn pick(&self, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
+        let (Some(route), Some(upstream), Some(_permit)) = (&ctx.route, &ctx.tries.upstream, &ctx.permit) else {
+            return Err(no_permit());
+        };
+        if ctx.clock.left().is_some_and(|left| left.is_zero()) {
+            return Err(Stop::RequestTimeout);
+        }
+        let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
+        let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
+        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        ctx.tries.idle_clocked = peer.options.read_timeout.is_none_or(|covered| covered > timeouts.idle);
+        ctx.tries.count += 1;
+        ctx.tries.began = Some(Instant::now());
+        ctx.tries.lease = Some(lease);
+        Ok(peer)
+    }
+}
+
+/// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
+fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
+    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
+    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
+    if session.as_downstream_mut().is_body_empty() {
+        ctx.clock.request_by(Some(ctx.started + timeouts.request));
+    }
+    ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
+}
+
+/// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
+/// a body to send, so that a long upload does not count.
+fn request_sent(ctx: &Ctx) {
+    let Some(timeouts) = ctx.tries.timeouts else { return };
+    let now = Instant::now();
+    ctx.clock.response_by(now + timeouts.response);
+    if ctx.clock.left().is_none() {
+        ctx.clock.request_by(Some(now + timeouts.request));
+    }
+}
+
+/// Arms `timeouts.idle` anew, if the clock has to keep it and the response has begun.
+fn idle_from_now(ctx: &Ctx) {
+    if ctx.tries.idle_clocked
+        && ctx.tries.head_came
+        && let Some(timeouts) = ctx.tries.timeouts
+    {
+        ctx.clock.idle_by(Instant::now() + timeouts.idle);
+    }
+}
+
+/// What the connection says of itself.
+fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
+    let peer = session.client_addr().and_then(|address| address.as_inet());
+    let peer = *peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let scheme = if tls { Scheme::Https } else { Scheme::Http };
+    Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
+}
+
+/// What a service gets: the head as it was matched, with what the gateway says of the client.
+fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
+    let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
+    let fault = |error: Box<Error>| Stop::Fault(anyhow::anyhow!("request head: {error}"));
+    if !head.headers.contains_key(header::HOST)
+        && let Some(authority) = head.uri.authority().map(|authority| authority.as_str().to_owned())
+    {
+        head.insert_header(header::HOST, authority).map_err(fault)?;
+    }
+    forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
+    head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
+    if let Some(trace) = &ctx.trace {
+        trace.apply(head).map_err(fault)?;
+    }
+    set_target(head, route, facts, &ctx.captures)?;
+    if let Some(host) = upstream_host(route, &ctx.tries) {
+        head.insert_header(header::HOST, host).map_err(fault)?;
+    }
+    route.chain.upstream_request(head, facts, &mut ctx.memo)
+}
+
+/// The normalised path, rewritten, in place of what the client wrote.
+fn set_target(head: &mut RequestHeader, route: &Route, facts: &Facts, captures: &Captures) -> Result<(), Stop> {
+    let target = match &route.rewrite {
+        Some(rewrite) => rewrite.path_and_query(facts, captures).map_err(|_| Stop::Malformed("The path cannot be rewritten."))?,
+        None => path_and_query(facts),
+    };
+    if head.raw_path() == target.as_bytes() && head.uri.authority().is_none() {
+        return Ok(());
+    }
+    head.set_raw_path(target.as_bytes()).map_err(|_| Stop::Malformed("The request target is not a URI."))
+}
+
+fn path_and_query(facts: &Facts) -> Cow<'_, str> {
+    match &facts.query {
+        Some(query) => Cow::Owned(format!("{}?{query}", facts.path)),
+        None => Cow::Borrowed(&facts.path),
+    }
+}
+
+fn upstream_host(route: &Route, tries: &Tries) -> Option<HeaderValue> {
+    match route.rewrite.as_ref()?.host() {
+        HostRewrite::Preserve => None,
+        HostRewrite::Upstream => tries.lease.as_ref().map(|lease| lease.host().clone()),
+        HostRewrite::Literal(host) => Some(host.clone()),
+    }
+}
+
+fn strip_hop_by_hop(head: &mut ResponseHeader) {
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
+}
+
+/// The last of a response head before the client gets it: the edge ring, and the request's id.
+fn finish_head(head: &mut ResponseHeader, ctx: &mut Ctx) {
+    if let Some(id) = &ctx.request_id {
+        // The id is a header value already; this cannot fail.
+        let _ = head.insert_header(&X_REQUEST_ID, id.clone());
+    }
+    let (Some(route), Some(facts)) = (&ctx.route, &ctx.facts) else { return };
+    if let Err(stop) = route.chain.response(head, facts, &mut ctx.memo) {
+        tracing::error!(?stop, "fault of a response policy");
+    }
+}
+
+/// The route that takes a request; the one of unmatched requests, and why, if none does.
+fn choose(snapshot: &Snapshot, facts: &Facts, head: &RequestHeader) -> (Arc<Route>, Captures, Option<Stop>) {
+    match snapshot.router.find(facts, &head.headers) {
+        Ok((route, captures)) => (route.clone(), captures, None),
+        Err(stop) => (snapshot.unmatched.clone(), Captures::new(), Some(stop)),
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.stores.carry())
+    }
+
+    /// No modules: compression comes with its policy.
+    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Ctx) -> pingora_core::Result<()> {
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEPALIVE_SECONDS));
+        }
+        session.set_read_timeout(Some(CLIENT_SILENCE_MAX));
+        session.set_write_timeout(Some(CLIENT_SILENCE_MAX));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
+        let led = match self.admit(session, ctx).await {
+            Ok(()) => self.lead(ctx),
+            Err(stop) => Err(stop),
+        };
+        match led {
+            Ok(Some(answer)) => {
+                self.answer(session, ctx, Reply { head: answer.head, body: answer.body }).await?;
+                Ok(true)
+            }
+            Ok(None) => {
+                set_timeouts(ctx, session);
+                Ok(false)
+            }
+            Err(stop) => {
+                self.refuse(session, ctx, &stop).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+        self.pick(ctx).map_err(|stop| stopped(ctx, stop))
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+        let fault = fault::upstream(&error, false);
+        ctx.tries.fault = Some(fault);
+        if let Some(lease) = &mut ctx.tries.lease {
+            lease.report(Err(fault));
+        }
+        if let Some(address) = peer.address().as_inet() {
+            ctx.tries.tried.push(*address);
+        }
+        let again = ctx.tries.count < TRIES_MAX && !ctx.clock.left().is_some_and(|left| left.is_zero());
+        error.set_retry(again);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        fd: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        let began = ctx.tries.began.unwrap_or(ctx.started);
+        ctx.tries.connect = Some(if reused { Duration::ZERO } else { began.elapsed() });
+        ctx.clock.line(fd);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        prepare_head(head, ctx).map_err(|stop| stopped(ctx, stop))?;
+        if session.as_downstream_mut().is_body_empty() {
+            request_sent(ctx);
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        let Some(route) = ctx.route.clone() else { return Ok(()) };
+        if route.chain.watches_body() {
+            route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
+        }
+        match ctx.tries.head_came {
+            true => idle_from_now(ctx),
+            false if end => request_sent(ctx),
+            false => {}
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        ctx.clock.head_came();
+        ctx.tries.head_came = true;
+        ctx.tries.first_byte = Some(ctx.started.elapsed());
+        idle_from_now(ctx);
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            strip_hop_by_hop(head);
+        }
+        // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
+        if head.version < Version::HTTP_11 {
+            head.set_version(Version::HTTP_11);
+        }
+        let (Some(route), Some(facts)) = (ctx.route.clone(), &ctx.facts) else { return Ok(()) };
+        route.chain.upstream_response(head, facts, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<Option<Duration>> {
+        if end {
+            ctx.clock.stop();
+        } else {
+            idle_from_now(ctx);
+        }
+        Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(&self, _: &mut Session, _: &mut HeaderMap, ctx: &mut Ctx) -> pingora_core::Result<()> {
+        ctx.clock.stop();
+        Ok(())
+    }
+
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {
+        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            finish_head(head, ctx);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        ctx.clock.end_try();
+        let told = session.response_written().is_some();
+        if *error.esource() == pingora_core::ErrorSource::Upstream {
+            let fault = fault::upstream(&error, told);
+            ctx.tries.fault = Some(fault);
+            if let Some(lease) = &mut ctx.tries.lease {
+                lease.report(Err(fault));
+            }
+        }
+        let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if told || !replayable || ctx.clock.expired().is_some() || ctx.stopped.is_some() {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(reused);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let head_came = session.response_written().is_some();
+        let meaning = match (ctx.clock.expired(), ctx.stopped.take()) {
+            (Some(expired), _) => Meaning::Stop(expired.into()),
+            (None, Some(stop)) => Meaning::Stop(stop),
+            (None, None) => fault::meaning(error, head_came),
+        };
+        tracing::debug!(%error, "request failed");
+        let Meaning::Stop(stop) = meaning else {
+            ctx.told = Some(log::CLIENT_GONE);
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        let told = ctx.stop(&stop);
+        if head_came {
+            return FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: false };
+        }
+        let sent = self.refuse(session, ctx, &stop).await;
+        FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: sent.is_ok() && session.get_keepalive().is_some() }
+    }
+
+    /// Errors are told in the access log, once.
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: pingora_proxy::ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        ctx.clock.stop();
+        log::write(&self.stores, session, error, ctx);
+    }
+}

@@ -1,0 +1,211 @@
+//! Our own answers: what a client is told when a request goes no further.
+//!
+//! The only module that knows which status a [`Stop`] has, and the only one beside `proxy` that writes to a client.
+//! Nothing of the inside is told: the detail is a fixed text for each kind of stop.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora_core::protocols::http::HttpTask;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::exchange::{Flag, Stop, UpstreamFault};
+
+mod form;
+
+pub use form::Form;
+
+/// What is told of a stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    pub status: StatusCode,
+    /// The gRPC status code, by the gRPC core's list.
+    pub grpc: u8,
+    /// A stable word for programs: the problem's `code` and the last part of its `type`.
+    pub code: &'static str,
+    pub title: &'static str,
+    pub detail: &'static str,
+    pub flag: Flag,
+}
+
+/// Longest request body that we read to its end to keep the connection alive after our own answer, in bytes.
+/// A client that still sends more is told to close.
+const DRAIN_MAX: u64 = 64 << 10;
+
+/// Longest wait for such a body.
+const DRAIN_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Statuses and texts of every kind of stop.
+pub fn told(stop: &Stop) -> Told {
+    use Flag as F;
+    use StatusCode as S;
+    let told = |status, grpc, code, title, detail, flag| Told { status, grpc, code, title, detail, flag };
+    match stop {
+        Stop::Malformed(rule) => told(S::BAD_REQUEST, 3, "malformed_request", "Malformed request", rule, F::ClientProtocol),
+        Stop::NoRoute => told(S::NOT_FOUND, 12, "no_route", "Not found", "Nothing is served at this address.", F::NoRoute),
+        Stop::MethodNotAllowed(_) => told(
+            S::METHOD_NOT_ALLOWED,
+            12,
+            "method_not_allowed",
+            "Method not allowed",
+            "This address is served for other methods; the Allow header names them.",
+            F::NoRoute,
+        ),
+        Stop::Preflight => told(S::NO_CONTENT, 0, "preflight", "Preflight", "", F::None),
+        Stop::BodyTooLarge => told(
+            S::PAYLOAD_TOO_LARGE,
+            8,
+            "body_too_large",
+            "Request body too large",
+            "The request body is larger than this address accepts.",
+            F::PolicyRefused,
+        ),
+        Stop::HeadersTooLarge => told(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            8,
+            "headers_too_large",
+            "Request headers too large",
+            "The request's header fields are larger than this address accepts.",
+            F::PolicyRefused,
+        ),
+        Stop::RequestTimeout => told(
+            S::GATEWAY_TIMEOUT,
+            4,
+            "request_timeout",
+            "Request timed out",
+            "The request was not answered within the time allowed for it.",
+            F::RequestTimeout,
+        ),
+        Stop::ClientTimeout => told(
+            S::REQUEST_TIMEOUT,
+            4,
+            "client_timeout",
+            "Client timed out",
+            "The request body did not arrive in time.",
+            F::StreamIdle,
+        ),
+        Stop::Upstream(fault) => upstream_told(*fault),
+        Stop::Fault(_) => told(
+            S::INTERNAL_SERVER_ERROR,
+            13,
+            "internal_error",
+            "Internal error",
+            "The gateway could not handle the request.",
+            F::LocalFault,
+        ),
+    }
+}
+
+fn upstream_told(fault: UpstreamFault) -> Told {
+    use Flag as F;
+    use StatusCode as S;
+    let told = |status, grpc, code, title, detail, flag| Told { status, grpc, code, title, detail, flag };
+    match fault {
+        UpstreamFault::NoEndpoint => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "no_endpoint",
+            "Service unavailable",
+            "The service has no healthy endpoint.",
+            F::NoEndpoint,
+        ),
+        UpstreamFault::Connect | UpstreamFault::Tls => {
+            told(S::BAD_GATEWAY, 14, "connect_failed", "Bad gateway", "The service could not be reached.", F::ConnectFailed)
+        }
+        UpstreamFault::ConnectTimeout => told(
+            S::GATEWAY_TIMEOUT,
+            14,
+            "connect_timeout",
+            "Gateway timeout",
+            "The service could not be reached in time.",
+            F::ConnectFailed,
+        ),
+        UpstreamFault::ResponseTimeout => told(
+            S::GATEWAY_TIMEOUT,
+            4,
+            "response_timeout",
+            "Gateway timeout",
+            "The service did not answer in time.",
+            F::UpstreamTimeout,
+        ),
+        UpstreamFault::IdleTimeout => {
+            told(S::GATEWAY_TIMEOUT, 4, "idle_timeout", "Gateway timeout", "The service fell silent.", F::StreamIdle)
+        }
+        UpstreamFault::Reset => told(
+            S::BAD_GATEWAY,
+            14,
+            "upstream_closed",
+            "Bad gateway",
+            "The service closed the connection before it answered.",
+            F::UpstreamClosed,
+        ),
+        UpstreamFault::Protocol => told(
+            S::BAD_GATEWAY,
+            13,
+            "upstream_protocol",
+            "Bad gateway",
+            "The service's answer was not understood.",
+            F::UpstreamProtocol,
+        ),
+    }
+}
+
+/// An answer made here, whole.
+pub struct Reply {
+    pub head: ResponseHeader,
+    pub body: bytes::Bytes,
+}
+
+impl Reply {
+    /// What is told of a stop, in the form that the client understands best.
+    ///
+    /// # Errors
+    /// A header value that cannot be sent; none of ours is such.
+    pub fn of(stop: &Stop, told: &Told, request: &HeaderMap, request_id: &HeaderValue) -> pingora_core::Result<Self> {
+        let mut reply = match stop {
+            Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
+            _ => Form::wanted_by(request).write(told, request_id)?,
+        };
+        if let Stop::MethodNotAllowed(allow) = stop {
+            reply.head.insert_header(header::ALLOW, allow.clone())?;
+        }
+        Ok(reply)
+    }
+
+    /// Sends the answer. The connection stays alive where the protocol allows it.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn send(mut self, session: &mut Session) -> pingora_core::Result<()> {
+        settle_request_body(session).await;
+        let bodiless = matches!(self.head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !bodiless && !form::is_trailers_only(&self.head) {
+            self.head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        }
+        if self.body.is_empty() || session.req_header().method == Method::HEAD {
+            return end_with(session, self.head).await;
+        }
+        session.write_response_header(Box::new(self.head), false).await?;
+        session.write_response_body(Some(self.body), true).await
+    }
+}
+
+/// Sends a head that nothing follows. `write_response_header` would not mark the end of an HTTP/2 stream, which gRPC's
+/// trailers-only form needs.
+async fn end_with(session: &mut Session, head: ResponseHeader) -> pingora_core::Result<()> {
+    session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop)
+}
+
+/// Reads a short request body to its end, so that the next request can be read; a long one ends the connection.
+async fn settle_request_body(session: &mut Session) {
+    if session.is_http2() || session.as_downstream_mut().is_body_done() {
+        return;
+    }
+    let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = declared.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    let continues = session.req_header().headers.contains_key(header::EXPECT);
+    let short = length.is_some_and(|length| length <= DRAIN_MAX) && !continues;
+    let drained = short && matches!(tokio::time::timeout(DRAIN_WAIT, session.drain_request_body()).await, Ok(Ok(())));
+    if !drained {
+        session.set_keepalive(None);
+    }
+}

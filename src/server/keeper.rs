@@ -1,0 +1,47 @@
+//! Keeps the configuration in force: health checks from the start, a reload on SIGHUP and when a file changes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::{server::ShutdownWatch, services::background::BackgroundService};
+use tokio::{runtime::Handle, signal::unix::SignalKind};
+
+use super::{signals, watch::Watch};
+use crate::live::Live;
+
+/// The background service that reloads.
+pub struct Keeper {
+    live: Arc<Live>,
+}
+
+impl Keeper {
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+
+    /// Reads and compiles on a thread that may block.
+    async fn reload(&self) {
+        let live = self.live.clone();
+        // A refusal was logged where it was found.
+        if let Err(fault) = tokio::task::spawn_blocking(move || drop(live.reload())).await {
+            tracing::error!(%fault, "the reload broke off");
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Keeper {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        self.live.run_on(Handle::current());
+        let mut hangups = signals::listen(SignalKind::hangup());
+        let mut watch = Watch::new();
+        loop {
+            watch.follow(&self.live.watched());
+            tokio::select! {
+                () = signals::next(&mut hangups) => self.reload().await,
+                () = watch.changed() => self.reload().await,
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}

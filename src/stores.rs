@@ -1,0 +1,77 @@
+//! What outlives a reload, keyed by the names in the file.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    certs::Showcase,
+    config::Config,
+    name::ListenerName,
+    observe::{
+        access_log::{OpenError, Sink, Target},
+        metrics::Metrics,
+    },
+    upstream::States,
+};
+
+/// What outlives a reload.
+pub struct Stores {
+    pub upstreams: States,
+    pub metrics: Metrics,
+    /// Absent: the access log is `off`.
+    pub access_log: Option<Sink>,
+    /// Cloned by each request, so its count tells how many there are.
+    carried: Carried,
+    /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
+    pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
+}
+
+/// Held by each request that is being carried.
+pub type Carried = Arc<()>;
+
+/// Something that outlives reloads could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoresError {
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Stores {
+    /// Opens what a configuration names.
+    ///
+    /// # Errors
+    /// The access log cannot be opened, or the latency buckets make no histogram.
+    pub fn open(config: &Config) -> Result<Self, StoresError> {
+        let closed = Self::closed(config)?;
+        let log = &config.observe.access_log;
+        let losses = closed.metrics.access_log();
+        let access_log = Target::of(&log.path).map(|target| Sink::open(target, log.queue, losses)).transpose()?;
+        Ok(Self { access_log, ..closed })
+    }
+
+    /// The same without any file opened: enough to compile a configuration.
+    ///
+    /// # Errors
+    /// The latency buckets make no histogram.
+    pub fn closed(config: &Config) -> Result<Self, StoresError> {
+        let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
+        Ok(Self {
+            upstreams: States::default(),
+            metrics: Metrics::new(&config.observe.metrics)?,
+            access_log: None,
+            carried: Carried::default(),
+            showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
+        })
+    }
+
+    /// To be held by a request until it has ended.
+    pub fn carry(&self) -> Carried {
+        self.carried.clone()
+    }
+
+    /// Requests that have not ended.
+    pub fn in_flight(&self) -> usize {
+        Arc::strong_count(&self.carried) - 1
+    }
+}

@@ -1,0 +1,190 @@
+//! One address of a service: what it is doing now, and the lease that a request has on it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderValue;
+use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer};
+use smallvec::SmallVec;
+
+use super::health::Health;
+use crate::{
+    config::{route::RouteTimeouts, upstream::Timeouts},
+    exchange::UpstreamFault,
+};
+
+/// `timeouts.request` where a route sets none.
+const REQUEST_DEFAULT: Duration = Duration::from_secs(60);
+
+/// `timeouts.idle` where neither route nor upstream sets one.
+const IDLE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The same for upgraded connections: people leave a chat open over lunch.
+const IDLE_UPGRADED_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// An address of a service, with what outlives reloads.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub address: SocketAddr,
+    pub weight: u32,
+    /// How to connect, but for the timeouts.
+    pub peer: HttpPeer,
+    /// The name it goes by: the TLS server name, else its address.
+    pub host: HeaderValue,
+    pub load: Arc<Load>,
+    pub health: Arc<Health>,
+}
+
+/// What an endpoint carries. Kept over reloads by upstream name and address.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    in_flight: AtomicUsize,
+    faults: AtomicU64,
+}
+
+/// What is to be seen of an endpoint from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EndpointView {
+    pub address: SocketAddr,
+    pub weight: u32,
+    pub healthy: bool,
+    /// Leases that are out now.
+    pub in_flight: usize,
+    /// Leases that came back with a fault, since the endpoint was first named.
+    pub faults: u64,
+}
+
+/// The addresses that one request has tried already.
+#[derive(Clone, Debug, Default)]
+pub struct Tried(SmallVec<[SocketAddr; 4]>);
+
+/// A request's claim on an endpoint. Counted in flight until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+}
+
+/// How long one request waits for what, once route and upstream have been heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EffectiveTimeouts {
+    /// Longest wait for a connection, TLS included.
+    pub connect: Duration,
+    /// Longest wait from the request sent to the response head, in each try.
+    pub response: Duration,
+    /// From the request head received to the response head sent, all tries together.
+    pub request: Duration,
+    /// Longest silence after the response head.
+    pub idle: Duration,
+    /// The same for a connection that was upgraded.
+    pub idle_upgraded: Duration,
+    /// How long an idle pooled connection is kept.
+    pub keepalive: Duration,
+}
+
+impl EffectiveTimeouts {
+    /// A route's own timeouts over its upstream's.
+    pub fn of(route: &RouteTimeouts, upstream: &Timeouts) -> Self {
+        let idle = route.idle.or(upstream.idle).map(|idle| idle.as_std());
+        Self {
+            connect: upstream.connect.as_std(),
+            response: route.response.unwrap_or(upstream.response).as_std(),
+            request: route.request.map_or(REQUEST_DEFAULT, |request| request.as_std()),
+            idle: idle.unwrap_or(IDLE_DEFAULT),
+            idle_upgraded: idle.unwrap_or(IDLE_UPGRADED_DEFAULT),
+            keepalive: upstream.keepalive.as_std(),
+        }
+    }
+
+    /// Those of a request that asks for an upgrade.
+    #[must_use]
+    pub fn upgraded(self) -> Self {
+        Self { idle: self.idle_upgraded, ..self }
+    }
+
+    /// Those of a try that starts when this much of `request` is left.
+    #[must_use]
+    pub fn within(self, left: Duration) -> Self {
+        Self { connect: self.connect.min(left), ..self }
+    }
+
+    /// Longest silence on the wire that no phase forbids. Pingora has one timeout for each read of a try, before the head and
+    /// after it, so the longer of the two is the one that cuts nothing too early.
+    pub fn silence(&self) -> Duration {
+        self.response.max(self.idle)
+    }
+}
+
+impl Tried {
+    pub fn push(&mut self, address: SocketAddr) {
+        self.0.push(address);
+    }
+
+    pub fn contains(&self, address: &SocketAddr) -> bool {
+        self.0.contains(address)
+    }
+
+    /// How many tries there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Endpoint {
+    pub fn view(&self) -> EndpointView {
+        EndpointView {
+            address: self.address,
+            weight: self.weight,
+            healthy: self.health.is_healthy(),
+            in_flight: self.load.in_flight.load(Ordering::Relaxed),
+            faults: self.load.faults.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Lease {
+    pub(super) fn of(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.load.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { endpoint }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
+    /// The service's own name, for `rewrite.host: upstream`.
+    pub fn host(&self) -> &HeaderValue {
+        &self.endpoint.host
+    }
+
+    /// Where and how Pingora connects. On HTTP/2 its one timeout also runs while the request is still being sent.
+    pub fn peer(&self, timeouts: &EffectiveTimeouts) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.endpoint.peer.clone());
+        peer.options.connection_timeout = Some(timeouts.connect);
+        peer.options.total_connection_timeout = Some(timeouts.connect);
+        // Over HTTP/2 Pingora counts from the request's head, whatever the client still sends: only the request's clock is right.
+        peer.options.read_timeout = (peer.options.alpn == ALPN::H1).then(|| timeouts.silence());
+        // While a chunk waits to be written nothing is read, so this alone bounds a service that stops reading.
+        peer.options.write_timeout = Some(timeouts.silence());
+        peer.options.idle_timeout = Some(timeouts.keepalive);
+        peer
+    }
+
+    /// Says how the try went.
+    pub fn report(&mut self, outcome: Result<(), UpstreamFault>) {
+        if outcome.is_err() {
+            self.endpoint.load.faults.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
