@@ -8,5 +8,6 @@ mod examples;
 mod floors;
 mod config_reading;
 mod config_reference;
+mod fuzz;
 mod gateway_api;
 mod route;

@@ -20,6 +20,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select, string::stri
 
 pub use self::naive::facts;
 use self::naive::{Answer, Naive};
+use crate::fuzz::properties;
 
 fn answer(table: &Table, facts: &Facts, headers: &HeaderMap) -> Answer {
     match table.find(facts, headers) {
@@ -256,7 +257,7 @@ proptest! {
         let (table, problems) = Table::compile([(&name, &all)].into_iter());
         prop_assert!(problems.is_empty());
         if matches!(table.find(&facts("GET", "", &path, None), &HeaderMap::new()), Found::Route { .. }) {
-            for reading in readings(&path) {
+            for reading in properties::readings(&path) {
                 prop_assert!(reading == "/api" || reading.starts_with("/api/"), "{} is read as {}", path, reading);
             }
         }
@@ -270,54 +271,4 @@ fn raw_path() -> impl Strategy<Value = String> {
         "%252e", "%252f", "{", "%7b", "api", "%00", " ", "?", "%3f", "#", "%23", "%", "~", "%c3%bc", "+", "*",
     ]);
     vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
-}
-
-/// What services may make of a path: as it is, decoded once more, without parameters, with backslashes for slashes.
-fn readings(path: &str) -> Vec<String> {
-    let decoded = String::from_utf8_lossy(&decode(path)).into_owned();
-    let mut all = Vec::new();
-    for text in [path.to_owned(), decoded] {
-        let slashed = text.replace('\\', "/");
-        let bare = slashed.split('/').map(|s| s.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("/");
-        let cut = slashed.split(['?', '#']).next().unwrap_or_default().to_owned();
-        all.extend([text, slashed, bare, cut].map(|text| remove_dot_segments(&text)));
-    }
-    all
-}
-
-fn decode(path: &str) -> Vec<u8> {
-    let mut bytes = path.bytes();
-    let mut all = Vec::new();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                all.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
-            }
-            byte => all.push(byte),
-        }
-    }
-    all
-}
-
-/// RFC 3986 §5.2.4, to the letter.
-fn remove_dot_segments(path: &str) -> String {
-    let (mut input, mut output) = (path.to_owned(), String::new());
-    while !input.is_empty() {
-        if let Some(rest) = input.strip_prefix("../").or_else(|| input.strip_prefix("./")) {
-            input = rest.to_owned();
-        } else if input.starts_with("/./") || input == "/." {
-            input = format!("/{}", input.get(3..).unwrap_or_default());
-        } else if input.starts_with("/../") || input == "/.." {
-            input = format!("/{}", input.get(4..).unwrap_or_default());
-            output.truncate(output.rfind('/').unwrap_or(0));
-        } else if input == "." || input == ".." {
-            input.clear();
-        } else {
-            let end = input.char_indices().skip(1).find(|(_, c)| *c == '/').map_or(input.len(), |(at, _)| at);
-            output.push_str(&input[..end]);
-            input.drain(..end);
-        }
-    }
-    output
 }
