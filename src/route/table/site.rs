@@ -107,7 +107,7 @@ impl Site {
                 // `*` has no segments: only `/**` takes it.
                 None => leaves.extend(&root.open),
             }
-            leaves.sort_unstable_by_key(|leaf| std::cmp::Reverse(&leaf.specificity));
+            leaves.sort_unstable_by_key(|leaf| std::cmp::Reverse(leaf.specificity));
         }
         leaves
     }
