@@ -371,6 +371,7 @@ mod tests {
         check("{a: {path: '/x/**'}, b: {path: '/x/{y}'}}", &[]);
         check("{a: {methods: [GET]}, b: {methods: [POST]}, c: {}}", &[]);
         check("{a: {headers: {x: '1'}}, b: {headers: {x: '2'}}, c: {headers: {x: {absent: true}}}}", &[]);
+        check("{a: {headers: {x: {present: true}}}, b: {headers: {x: {absent: true}}}}", &[]);
         check("{a: {scheme: http}, b: {scheme: https}, c: {}}", &[]);
         check("{a: {hosts: ['*.x']}, b: {hosts: [a.x]}, c: {hosts: ['*']}}", &[]);
         check("{a: {path_regex: '/x+'}, b: {path_regex: '/y+'}}", &[]);
