@@ -21,6 +21,9 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// Largest PEM file we read: a bundle of every public authority is about 220 KiB.
 const FILE_MAX: u64 = 4 << 20;
 
+/// What stands before a key that needs a pass phrase.
+const ENCRYPTED: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";
+
 /// A certificate chain with its key, ready to be shown to clients.
 #[derive(Clone, Debug)]
 pub struct Certified {
@@ -132,7 +135,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> 
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|e| match e {
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|e| match e {
+        pem::Error::NoItemsFound if text.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => CertError::BadKey {
+            path: path.into(),
+            reason: "it is encrypted, and there is no one to ask for the pass phrase".to_owned(),
+        },
         pem::Error::NoItemsFound => CertError::NoKey(path.into()),
         e => not_pem(path, &e),
     })
@@ -273,6 +281,9 @@ mod tests {
         check(&cert, &missing, "missing.pem`: No such file");
         check(&empty, &key, "empty.pem` holds no certificate");
         check(&cert, &cert, "a.pem` holds no private key");
+        let locked =
+            files.write("locked.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+        check(&cert, &locked, "locked.key` holds a private key that cannot be used: it is encrypted");
         check(&broken, &key, "broken.pem` is not valid PEM");
         assert!(authorities(&key).unwrap_err().to_string().contains("a.key` holds no certificate"));
     }

@@ -185,12 +185,9 @@ impl Compiler<'_> {
         let mut twice = Vec::new();
         for (name, listener) in listeners.iter().filter(|(_, listener)| listener.address.port() != 0) {
             let here = at.key(name.as_str()).key("address");
-            match taken.insert(listener.address, here.clone()) {
-                Some(there) => twice.push(
-                    Problem::error(here, format!("the address `{}` is taken already", listener.address))
-                        .also(there, "taken here"),
-                ),
-                None => {}
+            if let Some(there) = taken.insert(listener.address, here.clone()) {
+                let message = format!("the address `{}` is taken already", listener.address);
+                twice.push(Problem::error(here, message).also(there, "taken here"));
             }
         }
         self.meaning(|_, found| found.extend(twice));

@@ -141,8 +141,11 @@ fn host_rewrite(text: &str) -> Result<HostRewrite, String> {
         "upstream" => return Ok(HostRewrite::Upstream),
         _ => {}
     }
-    if let Some(word) = ["preserve", "upstream"].iter().find(|word| strsim::damerau_levenshtein(word, &text.to_lowercase()) <= 2)
-    {
+    let slip = |word: &&str| match strsim::damerau_levenshtein(word, &text.to_lowercase()) {
+        0 => true,
+        distance => distance == 1 && !text.contains(|c: char| c.is_ascii_digit() || c == '.'),
+    };
+    if let Some(word) = ["preserve", "upstream"].iter().find(|word| slip(word)) {
         return Err(format!("`{text}` looks like a slip of the pen; did you mean `{word}`?"));
     }
     let authority = text.parse::<http::uri::Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
@@ -275,6 +278,34 @@ mod tests {
         check("/items/{a}", "/c/x%2Fy", &["x%2Fy"], Ok("/items/x%2Fy"));
     }
 
+    /// The segments of a path as a service may resolve them, dots decoded; `None` if they climb above the root.
+    fn resolved(path: &str) -> Option<Vec<String>> {
+        let mut segments = Vec::new();
+        for segment in path.split('?').next()?.split('/').skip(1) {
+            match segment.to_lowercase().replace("%2e", ".").as_str() {
+                "." => {}
+                ".." => drop(segments.pop()?),
+                segment => segments.push(segment.to_owned()),
+            }
+        }
+        Some(segments)
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+        #[test]
+        fn captures_never_leave_the_prefix(path in r"/(/|\.|\.|%2e|%2E|a|;|-){0,6}", cuts in proptest::array::uniform4(0_usize..13)) {
+            let rewrite = compile(template("/files/{a}{b}")).unwrap();
+            let facts = Facts { path: path.clone(), ..facts("http://a/") };
+            let range = |from: usize, to: usize| from.min(path.len()) as u32..to.min(path.len()) as u32;
+            let captures: Captures = [range(cuts[0], cuts[1]), range(cuts[2], cuts[3])].into_iter().collect();
+            if let Ok(path) = rewrite.path_and_query(&facts, &captures) {
+                let resolved = resolved(&path);
+                proptest::prop_assert_eq!(resolved.as_ref().and_then(|segments| segments.first()).map(String::as_str), Some("files"));
+            }
+        }
+    }
+
     #[test]
     fn mistakes_are_found_at_their_keys() {
         let check = |config: config::route::Rewrite, key: &str, expected: &str| {
@@ -307,6 +338,7 @@ mod tests {
         };
         check("preserve", HostRewrite::Preserve);
         check("upstream", HostRewrite::Upstream);
+        check("upstream1", HostRewrite::Literal(HeaderValue::from_static("upstream1")));
         check("shop.internal:8080", HostRewrite::Literal(HeaderValue::from_static("shop.internal:8080")));
         assert_eq!(*compile(Default::default()).unwrap().host(), HostRewrite::Preserve);
     }

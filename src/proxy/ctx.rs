@@ -61,9 +61,12 @@ pub struct Tries {
     pub connect: Option<Duration>,
     /// From the first try to the response head.
     pub first_byte: Option<Duration>,
-    pub upgrade: bool,
     /// Of the last try.
     pub timeouts: Option<EffectiveTimeouts>,
+    /// Whether Pingora's read timeout does not cover `timeouts.idle`, so that the clock must.
+    pub idle_clocked: bool,
+    /// The response head came.
+    pub head_came: bool,
 }
 
 impl Ctx {

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
     protocols::Digest,
@@ -51,9 +51,6 @@ const KEEPALIVE_SECONDS: u64 = 75;
 
 /// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
 const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
-
-/// Default of `timeouts.request`.
-const REQUEST_DEFAULT: crate::units::Duration = crate::units::Duration::from_secs(60);
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -148,15 +145,24 @@ impl Gateway {
             return Err(Stop::RequestTimeout);
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
-        let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
-        let timeouts = if ctx.tries.upgrade { timeouts.upgraded() } else { timeouts };
+        let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
-        ctx.tries.timeouts = Some(timeouts);
+        ctx.tries.idle_clocked = peer.options.read_timeout.is_none_or(|covered| covered > timeouts.idle);
         ctx.tries.count += 1;
         ctx.tries.began = Some(Instant::now());
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
+}
+
+/// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
+fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
+    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
+    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
+    if session.as_downstream_mut().is_body_empty() {
+        ctx.clock.request_by(Some(ctx.started + timeouts.request));
+    }
+    ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
 
 /// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
@@ -170,9 +176,12 @@ fn request_sent(ctx: &Ctx) {
     }
 }
 
-/// Arms `timeouts.idle` anew. Pingora's own read timeout covers it unless `response` is longer: then only the clock can.
+/// Arms `timeouts.idle` anew, if the clock has to keep it and the response has begun.
 fn idle_from_now(ctx: &Ctx) {
-    if let Some(timeouts) = ctx.tries.timeouts.filter(|timeouts| timeouts.idle < timeouts.response) {
+    if ctx.tries.idle_clocked
+        && ctx.tries.head_came
+        && let Some(timeouts) = ctx.tries.timeouts
+    {
         ctx.clock.idle_by(Instant::now() + timeouts.idle);
     }
 }
@@ -300,10 +309,7 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Ok(None) => {
-                ctx.tries.upgrade = session.is_upgrade_req();
-                let bodiless = session.as_downstream_mut().is_body_empty();
-                let request = ctx.route.as_ref().and_then(|route| route.timeouts.request).unwrap_or(REQUEST_DEFAULT);
-                ctx.clock.request_by(bodiless.then(|| ctx.started + request.as_std()));
+                set_timeouts(ctx, session);
                 Ok(false)
             }
             Err(stop) => {
@@ -370,8 +376,10 @@ impl ProxyHttp for Gateway {
         if route.chain.watches_body() {
             route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
         }
-        if end {
-            request_sent(ctx);
+        match ctx.tries.head_came {
+            true => idle_from_now(ctx),
+            false if end => request_sent(ctx),
+            false => {}
         }
         Ok(())
     }
@@ -386,6 +394,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.clock.head_came();
+        ctx.tries.head_came = true;
         ctx.tries.first_byte = Some(ctx.started.elapsed());
         idle_from_now(ctx);
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -412,6 +421,11 @@ impl ProxyHttp for Gateway {
             idle_from_now(ctx);
         }
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(&self, _: &mut Session, _: &mut HeaderMap, ctx: &mut Ctx) -> pingora_core::Result<()> {
+        ctx.clock.stop();
+        Ok(())
     }
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {

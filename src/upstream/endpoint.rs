@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer};
 use smallvec::SmallVec;
 
 use super::health::Health;
@@ -162,12 +162,13 @@ impl Lease {
         &self.endpoint.host
     }
 
-    /// Where and how Pingora connects.
+    /// Where and how Pingora connects. On HTTP/2 its one timeout also runs while the request is still being sent.
     pub fn peer(&self, timeouts: &EffectiveTimeouts) -> Box<HttpPeer> {
         let mut peer = Box::new(self.endpoint.peer.clone());
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect);
-        peer.options.read_timeout = Some(timeouts.silence());
+        // Over HTTP/2 Pingora counts from the request's head, whatever the client still sends: only the request's clock is right.
+        peer.options.read_timeout = (peer.options.alpn == ALPN::H1).then(|| timeouts.silence());
         // While a chunk waits to be written nothing is read, so this alone bounds a service that stops reading.
         peer.options.write_timeout = Some(timeouts.silence());
         peer.options.idle_timeout = Some(timeouts.keepalive);

@@ -7,22 +7,15 @@ use http::{HeaderValue, uri::PathAndQuery};
 use crate::config::{
     self,
     problem::{Path, Problem},
-    upstream::{Endpoint, Health, HttpHealth, Timeouts},
+    upstream::{Endpoint, Health, HttpHealth},
 };
-use crate::units::Duration;
 
 /// Every mistake of an upstream that is not one of its client's.
 pub(super) fn check(config: &config::Upstream, at: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     endpoints(&config.endpoints, &at.key("endpoints"), &mut problems);
-    timeouts(&config.timeouts, &at.key("timeouts"), &mut problems);
-    match &config.health {
-        Some(Health::Http(http)) => http_health(http, &at.key("health").key("http"), &mut problems),
-        Some(Health::Tcp(tcp)) => {
-            let at = at.key("health").key("tcp");
-            problems.extend(zero(&at, &[("interval", Some(tcp.interval)), ("timeout", Some(tcp.timeout))]));
-        }
-        None => {}
+    if let Some(Health::Http(http)) = &config.health {
+        http_health(http, &at.key("health").key("http"), &mut problems);
     }
     problems
 }
@@ -48,14 +41,7 @@ fn endpoints(endpoints: &[Endpoint], at: &Path, problems: &mut Vec<Problem>) {
     }
 }
 
-fn timeouts(timeouts: &Timeouts, at: &Path, problems: &mut Vec<Problem>) {
-    let Timeouts { connect, response, idle, keepalive } = *timeouts;
-    let all = [("connect", Some(connect)), ("response", Some(response)), ("idle", idle), ("keepalive", Some(keepalive))];
-    problems.extend(zero(at, &all));
-}
-
 fn http_health(http: &HttpHealth, at: &Path, problems: &mut Vec<Problem>) {
-    problems.extend(zero(at, &[("interval", Some(http.interval)), ("timeout", Some(http.timeout))]));
     if !http.path.starts_with('/') || http.path.parse::<PathAndQuery>().is_err() {
         let message = format!("`{}` is not a path", http.path);
         problems.push(Problem::error(at.key("path"), message).help("write a path that starts with `/`, such as `/healthz`"));
@@ -69,10 +55,4 @@ fn http_health(http: &HttpHealth, at: &Path, problems: &mut Vec<Problem>) {
 /// Whether a text can be sent as Host, and as `:authority`.
 fn is_host(text: &str) -> bool {
     HeaderValue::from_str(text).is_ok() && text.parse::<http::uri::Authority>().is_ok_and(|a| !a.as_str().contains('@'))
-}
-
-fn zero(at: &Path, durations: &[(&str, Option<Duration>)]) -> Vec<Problem> {
-    let zero = durations.iter().filter(|(_, duration)| duration.is_some_and(Duration::is_zero));
-    zero.map(|(key, _)| Problem::error(at.key(key), "the time is zero, so nothing could ever be in time").help("such as `1s`"))
-        .collect()
 }

@@ -162,19 +162,15 @@ fn mistakes_are_found_at_their_keys() {
     check(&on("tls: { server_name: 'a b' }"), "tls.server_name", "not a DNS name");
     check(&on("tls: { server_name: a, ca: /nowhere/ca.pem }"), "tls.ca", "/nowhere/ca.pem`: No such file");
     check(&on("tls: { server_name: a, ca: Cargo.toml }"), "tls.ca", "no certificate");
-    check(&on("timeouts: { connect: 0s }"), "timeouts.connect", "zero");
-    check(&on("timeouts: { idle: 0s }"), "timeouts.idle", "zero");
     check(&on("health: { http: { path: healthz } }"), "health.http.path", "not a path");
     check(&on("health: { http: { path: '/a b' } }"), "health.http.path", "not a path");
     check(&on("health: { http: { path: /, host: 'a b' } }"), "health.http.host", "not a host");
-    check(&on("health: { http: { path: /, interval: 0s } }"), "health.http.interval", "zero");
-    check(&on("health: { tcp: { timeout: 0s } }"), "health.tcp.timeout", "zero");
 }
 
 #[test]
 fn all_mistakes_are_found_at_once() {
-    let config = config("{ endpoints: [], protocol: h2, timeouts: { connect: 0s }, health: { http: { path: x } } }");
-    assert_eq!(Upstream::compile(&name(), &config, &States::default()).unwrap_err().len(), 4);
+    let config = config("{ endpoints: [], protocol: h2, health: { http: { path: x } } }");
+    assert_eq!(Upstream::compile(&name(), &config, &States::default()).unwrap_err().len(), 3);
 }
 
 #[test]
@@ -189,6 +185,8 @@ fn timeouts_of_a_route_go_before_its_upstreams() {
     let peer = lease.peer(&timeouts);
     assert_eq!((peer.options.connection_timeout, peer.options.read_timeout), (Some(secs(1)), Some(secs(90))));
     assert_eq!((peer.options.idle_timeout, peer.options.write_timeout), (Some(secs(50)), Some(secs(90))));
+    let lease = compile("{ endpoints: [127.0.0.1:1], protocol: h2c }", &States::default()).pick(&Tried::default()).unwrap();
+    assert_eq!(lease.peer(&timeouts).options.read_timeout, None);
 }
 
 #[test]

@@ -5,6 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use banyan::{
+    exchange::{Stop, UpstreamFault as Fault},
+    reply::told,
+};
+use http::HeaderValue;
+
 #[test]
 fn every_link_to_a_file_leads_to_one() {
     let mut dead = Vec::new();
@@ -28,6 +34,36 @@ fn every_decision_has_the_next_number_and_a_state() {
         assert!(name.starts_with(&format!("{:04}-", at + 1)), "{name}");
         let text = fs::read_to_string(root().join("docs/decisions").join(name)).unwrap();
         assert!(text.contains("**State:**"), "{name} has no state");
+    }
+}
+
+#[test]
+fn every_answer_of_our_own_is_listed_as_it_is() {
+    let page = fs::read_to_string(root().join("docs/operations/answers.md")).unwrap();
+    let faults = [
+        Fault::NoEndpoint,
+        Fault::Connect,
+        Fault::ConnectTimeout,
+        Fault::Tls,
+        Fault::ResponseTimeout,
+        Fault::IdleTimeout,
+        Fault::Reset,
+        Fault::Protocol,
+    ];
+    let others = [
+        Stop::Malformed("a rule"),
+        Stop::NoRoute,
+        Stop::MethodNotAllowed(HeaderValue::from_static("GET")),
+        Stop::BodyTooLarge,
+        Stop::HeadersTooLarge,
+        Stop::RequestTimeout,
+        Stop::ClientTimeout,
+        Stop::Fault(std::io::Error::other("of ours").into()),
+    ];
+    for stop in others.into_iter().chain(faults.map(Stop::Upstream)) {
+        let told = told(&stop);
+        let row = format!("| `{}` | {} | {} | `{}` |", told.code, told.status.as_u16(), told.grpc, told.flag.code());
+        assert!(page.contains(&row), "docs/operations/answers.md has no row {row}");
     }
 }
 

@@ -1,34 +1,34 @@
 //! Secrets that stand in the file itself are not shown with the line around a mistake.
 
-use std::{ops::Range, sync::LazyLock};
+use std::ops::Range;
 
 use regex::Regex;
 
 use super::super::secret::REDACTED;
 
-/// A key that sounds like a secret's, and what follows it up to the end of the value. The line may not be valid YAML, so it is not read
-/// as such.
-static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-    let key = r#"(?i)[\w-]*(?:to?ke?n|secret|passw|api_?key)[\w-]*["']?\s*:\s*"#;
-    let value = r#"("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#](?:[^,}#]*[^\s,}#])?)"#;
-    Regex::new(&format!("{key}{value}")).expect("a constant expression, tested below")
-});
+/// Finds secrets in a line that may not be valid YAML, and so is not read as such.
+pub struct Mask(Regex);
 
-/// The line with its secrets replaced, and the marked part of it where it then stands.
-pub fn masked(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
-    let (mut text, mut start, mut end) = (line.to_owned(), marked.start, marked.end);
-    let secrets: Vec<Range<usize>> = SECRET
-        .captures_iter(line)
-        .filter_map(|found| found.get(1))
-        .filter(|value| is_secret(value.as_str()))
-        .map(|value| value.range())
-        .collect();
-    for secret in secrets.into_iter().rev() {
-        text.replace_range(secret.clone(), REDACTED);
-        start = moved(start, &secret);
-        end = moved(end, &secret);
+impl Mask {
+    pub fn new() -> Self {
+        let key = r#"(?i)[\w-]*(?:to?ke?n|secret|passw|api_?key)[\w-]*["']?\s*:\s*"#;
+        let value = r#"("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#](?:[^,}#]*[^\s,}#])?)"#;
+        Self(Regex::new(&format!("{key}{value}")).expect("a constant expression, tested below"))
     }
-    (text, start..end)
+
+    /// The line with its secrets replaced, and the marked part of it where it then stands. A secret is the value of a key that sounds
+    /// like one's.
+    pub fn apply(&self, line: &str, marked: Range<usize>) -> (String, Range<usize>) {
+        let (mut text, mut start, mut end) = (line.to_owned(), marked.start, marked.end);
+        let values = self.0.captures_iter(line).filter_map(|found| found.get(1));
+        let secrets: Vec<Range<usize>> = values.filter(|value| is_secret(value.as_str())).map(|value| value.range()).collect();
+        for secret in secrets.into_iter().rev() {
+            text.replace_range(secret.clone(), REDACTED);
+            start = moved(start, &secret);
+            end = moved(end, &secret);
+        }
+        (text, start..end)
+    }
 }
 
 /// A placeholder is no secret, and a map that begins here is not a value.
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expected: &str) {
-        assert_eq!(masked(line, 0..0).0, expected);
+        assert_eq!(Mask::new().apply(line, 0..0).0, expected);
     }
 
     #[test]
@@ -70,9 +70,9 @@ mod tests {
     fn the_mark_moves_along() {
         let line = "{ token: x, adress: y }";
         let at = line.find("adress").unwrap();
-        let (text, marked) = masked(line, at..at + 6);
+        let (text, marked) = Mask::new().apply(line, at..at + 6);
         assert_eq!(&text[marked], "adress");
-        let (text, marked) = masked("token: 12345", 7..12);
+        let (text, marked) = Mask::new().apply("token: 12345", 7..12);
         assert_eq!(&text[marked], REDACTED);
     }
 }

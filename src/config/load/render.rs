@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::problem::{Path, Problem, Severity, Span},
-    mask::masked,
+    mask::Mask,
     sources::Sources,
 };
 
@@ -25,9 +25,10 @@ impl Sources {
             Colour::Never => Renderer::plain(),
             Colour::Always => Renderer::styled(),
         };
+        let mask = Mask::new();
         let mut text = String::new();
         for problem in problems {
-            text.push_str(&self.snippet(problem, &renderer));
+            text.push_str(&self.snippet(problem, &renderer, &mask));
             text.push_str("\n\n");
         }
         if let Some(summary) = summary(problems) {
@@ -65,18 +66,18 @@ impl Sources {
         })
     }
 
-    fn snippet(&self, problem: &Problem, renderer: &Renderer) -> String {
+    fn snippet(&self, problem: &Problem, renderer: &Renderer, mask: &Mask) -> String {
         let level = match problem.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let path = label(&problem.path);
         let mut group = Group::with_title(level.primary_title(self.title(problem)));
-        if let Some(line) = self.span(problem).and_then(|span| self.line(span)) {
+        if let Some(line) = self.span(problem).and_then(|span| self.line(span, mask)) {
             group = line.annotate(group, AnnotationKind::Primary, path);
         }
         for (path, part) in &problem.also {
-            if let Some(line) = self.root.locate(path).and_then(|span| self.line(span)) {
+            if let Some(line) = self.root.locate(path).and_then(|span| self.line(span, mask)) {
                 group = line.annotate(group, AnnotationKind::Context, self.scrub(part));
             }
         }
@@ -97,7 +98,7 @@ impl Sources {
     }
 
     /// The line that a span begins in, with what must not be shown masked.
-    fn line(&self, span: Span) -> Option<Line> {
+    fn line(&self, span: Span, mask: &Mask) -> Option<Line> {
         let source = self.texts.get(span.file as usize)?;
         let start = span.start as usize;
         let before = source.text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
@@ -105,7 +106,7 @@ impl Sources {
         let text = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let end = (span.end as usize - before).clamp(start - before, text.len().max(start - before));
         let end = end.min(start - before + text.get(start - before..).map_or(0, |rest| rest.trim_end().len()));
-        let (text, marked) = masked(text, start - before..end);
+        let (text, marked) = mask.apply(text, start - before..end);
         Some(Line { file: source.name.display().to_string(), number: span.line as usize, text, marked })
     }
 }
