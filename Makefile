@@ -54,8 +54,8 @@ loadtest: build ## Load the demo gateway for a few seconds: see loadtests/README
 	loadtests/smoke $(TARGET)/release/banyan
 
 fuzz: ## Run each fuzz target for 60 s: see fuzz/README.md
-	@test -f fuzz/README.md || { echo "fuzz/ is not there yet" >&2; exit 1; }
-	cd fuzz && sh ./run
+	@sh .ci/setup c++
+	sh fuzz/run
 
 # Build first as yourself (make build), then install as root: root needs no Rust then.
 install: ## Install binary, unit, example configuration, man pages and completions (DESTDIR, PREFIX)

@@ -18,10 +18,10 @@ pub fn path(data: &[u8]) {
         settles(data, slashes);
         settles(&[b"/api", data].concat(), slashes);
     }
-    if let Ok(text) = std::str::from_utf8(data) {
-        if let Ok(Pattern::Exact(literal)) = Pattern::parse(text) {
-            assert_eq!(path::normalise(literal.as_bytes(), EncodedSlashes::Keep).as_deref(), Ok(&*literal));
-        }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(Pattern::Exact(literal)) = Pattern::parse(text)
+    {
+        assert_eq!(path::normalise(literal.as_bytes(), EncodedSlashes::Keep).as_deref(), Ok(&*literal));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operator's side door: health, readiness, metrics, the active configuration, and a reload for who has the token.
 //!
-//! [`App::answer`] is all of it and knows no socket; the rest is the shell around it. Listens apart from the traffic, so
+//! `Desk::answer` is all of it and knows no socket; the rest is the shell around it. Listens apart from the traffic, so
 //! it answers under overload too. `docs/operations/admin.md` describes every page.
 
 use std::{sync::Arc, time::SystemTime};

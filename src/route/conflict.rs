@@ -124,7 +124,10 @@ impl<'a> Search<'a> {
         let finding = self.findings.entry(later).or_default();
         match covers {
             _ if is_twin => finding.twin = lower(finding.twin, earlier),
-            Some(cover) => finding.cover(second.hosts.iter().position(|h| h == host), earlier, cover),
+            Some(cover) => {
+                finding.cover(second.hosts.iter().position(|h| h == host), earlier, cover);
+                finding.tied = lower(finding.tied, earlier);
+            }
             None if overlaps => finding.tied = lower(finding.tied, earlier),
             None => {}
         }
@@ -170,7 +173,7 @@ impl<'a> Search<'a> {
             let problem = problem.help("remove it, or add a condition that makes it more specific");
             return Some(takers.into_iter().fold(problem, |problem, taker| problem.also(place_of(taker), "takes its requests")));
         }
-        let tied = finding.tied.into_iter().chain(finding.covered.iter().map(|(_, taker, _)| *taker)).min()?;
+        let tied = finding.tied?;
         let text = format!("some requests match this route and `{0}` equally well; `{0}` takes them, by its name", name(tied));
         let problem = Problem::warning(place(&detail.name), text).help("add a condition to the one that should take them");
         Some(problem.also(place_of(tied), "the other route"))
@@ -368,12 +371,14 @@ mod tests {
         check("{a: {path: '/x/**'}, b: {path: '/x/{y}'}}", &[]);
         check("{a: {methods: [GET]}, b: {methods: [POST]}, c: {}}", &[]);
         check("{a: {headers: {x: '1'}}, b: {headers: {x: '2'}}, c: {headers: {x: {absent: true}}}}", &[]);
+        check("{a: {headers: {x: {present: true}}}, b: {headers: {x: {absent: true}}}}", &[]);
         check("{a: {scheme: http}, b: {scheme: https}, c: {}}", &[]);
         check("{a: {hosts: ['*.x']}, b: {hosts: [a.x]}, c: {hosts: ['*']}}", &[]);
         check("{a: {path_regex: '/x+'}, b: {path_regex: '/y+'}}", &[]);
         check("{a: {path: '/xy/**'}, b: {path_regex: '/xyz[0-9]+'}}", &[]);
         check("{a: {path: '/**'}, b: {path_regex: '/x/[0-9]+'}}", &[]);
         check("{a: {path: '/x/**', methods: [GET]}, b: {path_regex: '/x/[0-9]+'}}", &[]);
+        check("{a: {hosts: [a.x], path: '/x/**'}, b: {hosts: [a.x, b.x], path_regex: '/x/[0-9]+'}}", &[]);
     }
 
     #[test]

@@ -251,7 +251,11 @@ fn segments(rest: &str) -> Result<Pattern, Misread> {
     if pattern.parts.len() > SEGMENTS_MAX {
         return Err(Misread::new(format!("more than {SEGMENTS_MAX} segments")));
     }
-    check_names(&pattern.names().cloned().collect::<Vec<_>>())?;
+    let names: Vec<_> = pattern.names().cloned().collect();
+    check_names(&names)?;
+    if names.is_empty() && !pattern.open {
+        return Ok(Pattern::Exact(literal(&format!("/{rest}"))?.into()));
+    }
     Ok(Pattern::Segments(pattern))
 }
 
@@ -332,7 +336,9 @@ mod tests {
 
     #[test]
     fn literals_have_the_one_form_of_paths() {
-        for (text, path) in [("/", "/"), ("/a/../b", "/b"), ("/%7e", "/~"), ("/a%2fb", "/a%2Fb"), ("//a/", "/a/")] {
+        for (text, path) in
+            [("/", "/"), ("/a*b", "/a*b"), ("/a/../b", "/b"), ("/%7e", "/~"), ("/a%2fb", "/a%2Fb"), ("//a/", "/a/")]
+        {
             assert_eq!(Pattern::parse(text).unwrap().shape(), Shape::Exact(path.into()), "{text}");
         }
     }

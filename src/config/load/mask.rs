@@ -1,39 +1,80 @@
 //! Secrets that stand in the file itself are not shown with the line around a mistake.
+//!
+//! The line may not be valid YAML, so it is not read as such: what follows a key that sounds like a secret's is masked.
 
 use std::ops::Range;
 
-use regex::Regex;
+use super::super::{secret::REDACTED, suggest::suggest};
 
-use super::super::secret::REDACTED;
+/// Words that name a secret, or are part of a key that does.
+const WORDS: [&str; 5] = ["token", "secret", "password", "passwd", "api_key"];
 
-/// Finds secrets in a line that may not be valid YAML, and so is not read as such.
-pub struct Mask(Regex);
-
-impl Mask {
-    pub fn new() -> Self {
-        let key = r#"(?i)[\w-]*(?:to?ke?n|secret|passw|api_?key)[\w-]*["']?\s*:\s*"#;
-        let value = r#"("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#](?:[^,}#]*[^\s,}#])?)"#;
-        Self(Regex::new(&format!("{key}{value}")).expect("a constant expression, tested below"))
+/// The line with its secrets replaced, and the marked part of it where it then stands.
+pub fn masked(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
+    let (mut text, mut start, mut end) = (line.to_owned(), marked.start, marked.end);
+    for secret in secrets(line).into_iter().rev() {
+        text.replace_range(secret.clone(), REDACTED);
+        start = moved(start, &secret);
+        end = moved(end, &secret);
     }
+    (text, start..end)
+}
 
-    /// The line with its secrets replaced, and the marked part of it where it then stands. A secret is the value of a key that sounds
-    /// like one's.
-    pub fn apply(&self, line: &str, marked: Range<usize>) -> (String, Range<usize>) {
-        let (mut text, mut start, mut end) = (line.to_owned(), marked.start, marked.end);
-        let values = self.0.captures_iter(line).filter_map(|found| found.get(1));
-        let secrets: Vec<Range<usize>> = values.filter(|value| is_secret(value.as_str())).map(|value| value.range()).collect();
-        for secret in secrets.into_iter().rev() {
-            text.replace_range(secret.clone(), REDACTED);
-            start = moved(start, &secret);
-            end = moved(end, &secret);
+/// Whether a line goes on with a secret that a line above began: it has no key, and the last key above it sounds like a secret's.
+pub fn goes_on_with_secret(line: &str, above: &str) -> bool {
+    let last_key = || above.lines().rev().find_map(|line| line.rsplit_once(':')).map(|(before, _)| key(before));
+    !line.contains(':') && last_key().is_some_and(is_secret_key)
+}
+
+/// Whether a key sounds like a secret's, slips of the pen included.
+pub fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    WORDS.iter().any(|word| key.contains(word)) || suggest(&key, WORDS.into_iter()).is_some()
+}
+
+/// The values of the keys in the line that sound like a secret's.
+fn secrets(line: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (colon, _) in line.match_indices(':') {
+        let within = found.last().is_some_and(|secret| colon < secret.end);
+        let (before, after) = (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
+        if !within && is_secret_key(key(before)) {
+            let start = colon + 1 + after.len() - after.trim_start().len();
+            let length = value(after.trim_start());
+            found.extend((length > 0).then_some(start..start + length));
         }
-        (text, start..end)
+    }
+    found
+}
+
+/// The word before a colon.
+fn key(before: &str) -> &str {
+    let word = before.trim_end().trim_end_matches(['"', '\'']);
+    word.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next().unwrap_or_default()
+}
+
+/// Length of the value that a text begins with; 0 of a placeholder, which is no secret, and of a map or list, whose keys are looked at
+/// themselves.
+fn value(text: &str) -> usize {
+    if text.trim_start_matches(['"', '\'']).starts_with("${") || text.starts_with(['{', '[']) {
+        return 0;
+    }
+    match text.chars().next() {
+        Some('"') => quoted(text, '"'),
+        Some('\'') => quoted(text, '\''),
+        _ => text.split([',', '}', '#']).next().unwrap_or_default().trim_end().len(),
     }
 }
 
-/// A placeholder is no secret, and a map that begins here is not a value.
-fn is_secret(value: &str) -> bool {
-    !value.trim_matches(['"', '\'']).starts_with("${") && !value.starts_with(['{', '['])
+/// Length up to and with the closing quote, or to the end.
+fn quoted(text: &str, quote: char) -> usize {
+    let mut escaped = false;
+    let closing = text.char_indices().skip(1).find(|(_, c)| {
+        let closes = *c == quote && !escaped;
+        escaped = *c == '\\' && quote == '"' && !escaped;
+        closes
+    });
+    closing.map_or(text.len(), |(at, _)| at + 1)
 }
 
 fn moved(at: usize, secret: &Range<usize>) -> usize {
@@ -51,7 +92,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expected: &str) {
-        assert_eq!(Mask::new().apply(line, 0..0).0, expected);
+        assert_eq!(masked(line, 0..0).0, expected);
     }
 
     #[test]
@@ -63,6 +104,9 @@ mod tests {
         check("  Password: hunter two  # mine", "  Password: [redacted]  # mine");
         check("{ token: hunter2 }", "{ token: [redacted] }");
         check(r#"  token: "${env:TOKEN}""#, r#"  token: "${env:TOKEN}""#);
+        check("  secret: 'a: b', x: y", "  secret: [redacted], x: y");
+        check("  url: https://shop.example/a?token: x", "  url: https://shop.example/a?token: [redacted]");
+        check("  token:", "  token:");
         check("  address: 127.0.0.1:80", "  address: 127.0.0.1:80");
     }
 
@@ -70,9 +114,9 @@ mod tests {
     fn the_mark_moves_along() {
         let line = "{ token: x, adress: y }";
         let at = line.find("adress").unwrap();
-        let (text, marked) = Mask::new().apply(line, at..at + 6);
+        let (text, marked) = masked(line, at..at + 6);
         assert_eq!(&text[marked], "adress");
-        let (text, marked) = Mask::new().apply("token: 12345", 7..12);
+        let (text, marked) = masked("token: 12345", 7..12);
         assert_eq!(&text[marked], REDACTED);
     }
 }

@@ -89,19 +89,32 @@ pub fn from_text(name: &str, text: &str) -> Loaded {
 impl Loaded {
     /// Whether the configuration can be used.
     pub fn is_usable(&self) -> bool {
-        !self.problems.iter().any(Problem::is_error)
+        self.errors().next().is_none()
     }
 
     /// Whether what the key says is not known, because a mistake stands at it, in it or around it: nothing should be concluded from
-    /// its value. A key that is not written counts if something beside it is wrong, as it may have been meant by that.
+    /// its value. A key that is not written counts if something beside it is wrong, as it may have been meant by that. While a file
+    /// could not be read at all, nothing is known.
     pub fn broken(&self, path: &Path) -> bool {
         let written = self.sources.root.find(path).is_some();
         let around: Path = path.steps().split_last().map(|(_, around)| around.iter().cloned().collect()).unwrap_or_default();
         let beside = |problem: &Problem| {
             !written && around.contains(&problem.path) && problem.path.steps().len() == around.steps().len() + 1
         };
-        let errors = self.problems.iter().filter(|problem| problem.is_error() && !problem.path.steps().is_empty());
-        errors.into_iter().any(|problem| problem.path.contains(path) || path.contains(&problem.path) || beside(problem))
+        self.errors().any(|problem| problem.path.contains(path) || path.contains(&problem.path) || beside(problem))
+    }
+
+    /// Whether an upstream of this name may be declared: it is written, if perhaps with mistakes in it, or the section as a whole
+    /// could not be read.
+    pub fn may_declare_upstream(&self, name: &str) -> bool {
+        let section = Path::root().key("upstreams");
+        let written = self.sources.root.find(&section).is_some();
+        let unread = |problem: &Problem| problem.path.contains(&section) || (!written && problem.path.steps().len() == 1);
+        self.declared_upstreams().any(|declared| declared == name) || self.errors().any(unread)
+    }
+
+    fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|problem| problem.is_error())
     }
 
     /// The names of all upstreams that are written, those with mistakes in them too.
@@ -175,7 +188,10 @@ impl<'a> Loading<'a> {
         let (config, typing) = typed::read(&root);
         problems.extend(substituted.problems.into_iter().chain(merging).chain(typing));
         files.extend(substituted.files);
-        let sources = Sources { texts, files, root, hidden: substituted.values, hash };
+        let mut hidden = substituted.values;
+        // The longest first: one value may be part of another.
+        hidden.sort_by_key(|hidden| std::cmp::Reverse(hidden.value.len()));
+        let sources = Sources { texts, files, root, hidden, hash };
         let problems = tidy(problems, &sources);
         Loaded { config, problems, sources }
     }

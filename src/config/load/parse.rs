@@ -76,7 +76,8 @@ impl<'t> Reading<'t> {
 
     fn node(&mut self, (event, marks): (Event<'t>, Marks)) -> Result<Node, Fatal> {
         if self.path.len() > DEPTH_MAX {
-            return Err(Box::new(self.problem(marks, format!("nested deeper than {DEPTH_MAX} levels"))));
+            let message = format!("nested deeper than {DEPTH_MAX} levels");
+            return Err(Box::new(Problem::error(Path::root(), message).at(self.marks.span(marks))));
         }
         let span = self.marks.span(marks);
         let (anchor, tag) = match &event {

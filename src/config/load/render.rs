@@ -6,8 +6,11 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value as Json, json};
 
 use super::{
-    super::problem::{Path, Problem, Severity, Span},
-    mask::Mask,
+    super::{
+        problem::{Path, Problem, Severity, Span},
+        secret::REDACTED,
+    },
+    mask::{goes_on_with_secret, masked},
     sources::Sources,
 };
 
@@ -25,10 +28,9 @@ impl Sources {
             Colour::Never => Renderer::plain(),
             Colour::Always => Renderer::styled(),
         };
-        let mask = Mask::new();
         let mut text = String::new();
         for problem in problems {
-            text.push_str(&self.snippet(problem, &renderer, &mask));
+            text.push_str(&self.snippet(problem, &renderer));
             text.push_str("\n\n");
         }
         if let Some(summary) = summary(problems) {
@@ -66,18 +68,18 @@ impl Sources {
         })
     }
 
-    fn snippet(&self, problem: &Problem, renderer: &Renderer, mask: &Mask) -> String {
+    fn snippet(&self, problem: &Problem, renderer: &Renderer) -> String {
         let level = match problem.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let path = label(&problem.path);
         let mut group = Group::with_title(level.primary_title(self.title(problem)));
-        if let Some(line) = self.span(problem).and_then(|span| self.line(span, mask)) {
+        if let Some(line) = self.span(problem).and_then(|span| self.line(span)) {
             group = line.annotate(group, AnnotationKind::Primary, path);
         }
         for (path, part) in &problem.also {
-            if let Some(line) = self.root.locate(path).and_then(|span| self.line(span, mask)) {
+            if let Some(line) = self.root.locate(path).and_then(|span| self.line(span)) {
                 group = line.annotate(group, AnnotationKind::Context, self.scrub(part));
             }
         }
@@ -98,15 +100,19 @@ impl Sources {
     }
 
     /// The line that a span begins in, with what must not be shown masked.
-    fn line(&self, span: Span, mask: &Mask) -> Option<Line> {
+    fn line(&self, span: Span) -> Option<Line> {
         let source = self.texts.get(span.file as usize)?;
         let start = span.start as usize;
         let before = source.text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
         let rest = source.text.get(before..)?;
         let text = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let end = (span.end as usize - before).clamp(start - before, text.len().max(start - before));
+        if goes_on_with_secret(text, source.text.get(..before).unwrap_or_default()) {
+            let file = source.name.display().to_string();
+            return Some(Line { file, number: span.line as usize, text: REDACTED.to_owned(), marked: 0..REDACTED.len() });
+        }
         let end = end.min(start - before + text.get(start - before..).map_or(0, |rest| rest.trim_end().len()));
-        let (text, marked) = mask.apply(text, start - before..end);
+        let (text, marked) = masked(text, start - before..end);
         Some(Line { file: source.name.display().to_string(), number: span.line as usize, text, marked })
     }
 }

@@ -84,6 +84,43 @@ fn nothing_is_concluded_from_what_is_broken() {
 }
 
 #[test]
+fn nothing_is_concluded_from_a_file_that_cannot_be_read() {
+    let check = |text: &str, expected: bool| {
+        let loaded = load_text(text);
+        assert_eq!(loaded.may_declare_upstream("x"), expected, "{text}");
+    };
+    check("upstreams: { y: { endpoints: [127.0.0.1:1] } }", false);
+    check("upstreams: { y: { endpoints: [5] } }", false);
+    check("upstreams: { x: 5 }", true);
+    check("upstreams: [x]", true);
+    check("upstrems: { x: { endpoints: [127.0.0.1:1] } }", true);
+    check("routes: {}\n\tupstreams: {", true);
+    assert!(load_text("routes: {}\n\tupstreams: {").broken(&path("routes.a")));
+}
+
+#[test]
+fn a_secret_over_several_lines_is_not_shown() {
+    for text in [
+        "admin: { token:\n  12345 }",
+        "admin:\n  token: !x\n    hunter2",
+        "admin:\n  token: [\n hunter2]",
+        "admin: { token: hunter2, token: hunter3 }",
+    ] {
+        let loaded = load_text(text);
+        let shown = loaded.sources.render(&loaded.problems, Colour::Never);
+        assert!(!loaded.is_usable() && !["12345", "hunter"].iter().any(|secret| shown.contains(secret)), "{shown}");
+    }
+}
+
+#[test]
+fn a_value_within_another_is_not_left_over() {
+    let env = |name: &str| Some(if name == "A" { "hunter2".to_owned() } else { "hunter2-and-more".to_owned() });
+    let mut loading = Loading::new(&env);
+    loading.text(FilePath::new("x"), "admin: { hosts: ['${env:A}', '${env:B}'] }".to_owned(), PathBuf::new());
+    assert_eq!(loading.finish().sources.scrub("hunter2-and-more or hunter2"), "${env:B} or ${env:A}");
+}
+
+#[test]
 fn the_same_content_has_the_same_hash() {
     let hash = |text: &str| load_text(text).sources.hash();
     let shop = hash("routes: { a: { to: { upstream: x } }, b: { to: { upstream: y } } }");

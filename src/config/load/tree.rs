@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::super::problem::{Path, Span, Step};
+use super::{
+    super::problem::{Path, Span, Step},
+    mask,
+};
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -105,10 +108,11 @@ impl Node {
 }
 
 impl Entry {
-    /// Where to point for the value: at a scalar itself, at the key of anything larger or empty.
+    /// Where to point for the value: at a scalar itself, at the key of anything larger or empty, and of what may be a secret: that is
+    /// masked on the line of its key, but it may go on over others.
     pub fn pointer(&self) -> Span {
         match &self.value.value {
-            Value::Scalar(_) if !self.value.span.is_empty() => self.value.span,
+            Value::Scalar(_) if !self.value.span.is_empty() && !mask::is_secret_key(&self.key.name) => self.value.span,
             _ => self.key.span,
         }
     }

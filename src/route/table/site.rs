@@ -1,5 +1,7 @@
 //! The routes of one host pattern, by path.
 
+use std::cmp::Reverse;
+
 use ahash::HashMap;
 use smallvec::SmallVec;
 
@@ -107,7 +109,7 @@ impl Site {
                 // `*` has no segments: only `/**` takes it.
                 None => leaves.extend(&root.open),
             }
-            leaves.sort_unstable_by_key(|leaf| std::cmp::Reverse(leaf.specificity));
+            leaves.sort_unstable_by_key(|leaf| Reverse(leaf.specificity));
         }
         leaves
     }
