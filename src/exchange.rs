@@ -54,6 +54,8 @@ pub struct Inbound<'a> {
 pub enum Stop {
     /// The request is not one we can understand in one way only. The text names the rule, not the data.
     Malformed(&'static str),
+    /// Where the request ends cannot be said in one way only: nothing after it on the connection can be trusted.
+    Framing(&'static str),
     /// No route takes it.
     NoRoute,
     /// Routes take it, with other methods: these.

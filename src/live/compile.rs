@@ -27,9 +27,6 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Most latency buckets: each is a series for each route.
-const BUCKETS_MAX: usize = 64;
-
 /// A snapshot that is not in force yet.
 pub struct Candidate {
     pub snapshot: Snapshot,
@@ -50,24 +47,13 @@ impl Candidate {
 
 /// Every problem of a configuration: those of reading and those of meaning.
 pub fn check(loaded: &Loaded) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    observe(&loaded.config, &mut problems);
-    if !problems.is_empty() {
-        // The metrics that a snapshot needs cannot be made of these buckets; the rest is checked with the default ones.
-        return all(loaded, problems, &Config::default());
-    }
-    all(loaded, problems, &loaded.config)
-}
-
-fn all(loaded: &Loaded, mut problems: Vec<Problem>, stores_of: &Config) -> Vec<Problem> {
-    match Stores::closed(stores_of) {
+    match Stores::closed(&loaded.config) {
         Ok(stores) => match compile(loaded, &stores, 0) {
-            Ok(candidate) => problems.extend(candidate.warnings),
-            Err(more) => problems.extend(more),
+            Ok(candidate) => candidate.warnings,
+            Err(problems) => problems,
         },
-        Err(error) => problems.push(Problem::error(Path::root().key("observe"), error.to_string())),
+        Err(error) => vec![Problem::error(Path::root().key("observe"), error.to_string())],
     }
-    problems
 }
 
 /// Compiles a configuration.
@@ -138,7 +124,6 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn candidate(&mut self) -> Option<Candidate> {
         let config = &self.loaded.config;
-        self.meaning(|_, problems| observe(config, problems));
         self.listeners();
         let certificates = self.certificates();
         let upstreams = self.upstreams();
@@ -310,7 +295,7 @@ impl Compiler<'_> {
         if let Some(upstream) = upstreams.get(name) {
             return Ok(upstream.clone());
         }
-        if self.loaded.declared_upstreams().any(|declared| declared == name.as_str()) {
+        if self.loaded.may_declare_upstream(name.as_str()) {
             return Err(Vec::new());
         }
         let problem = Problem::error(at.clone(), format!("there is no upstream `{name}`"));
@@ -361,24 +346,6 @@ fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut V
             problems.push(Problem::error(at.key(key), error.to_string()));
             None
         }
-    }
-}
-
-fn observe(config: &Config, problems: &mut Vec<Problem>) {
-    let at = Path::root().key("observe");
-    let buckets = &config.observe.metrics.latency_buckets;
-    let place = at.key("metrics").key("latency_buckets");
-    if buckets.is_empty() || buckets.len() > BUCKETS_MAX {
-        problems.push(Problem::error(place.clone(), format!("expected 1 to {BUCKETS_MAX} buckets, found {}", buckets.len())));
-    }
-    if let Some(index) = buckets.windows(2).position(|pair| matches!(pair, [a, b] if a >= b)) {
-        problems.push(
-            Problem::error(place.index(index + 1), "the buckets are not ascending").help("list each bound once, smallest first"),
-        );
-    }
-    let queue = config.observe.access_log.queue;
-    if !(1..=1 << 20).contains(&queue) {
-        problems.push(Problem::error(at.key("access_log").key("queue"), format!("expected 1 to 1048576 lines, found {queue}")));
     }
 }
 

@@ -33,9 +33,12 @@ pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mu
     };
     let ssl = session.digest().and_then(|digest| digest.ssl_digest.clone());
     let record = record(session, ctx, facts, ssl.as_deref());
-    if let Some(route) = &ctx.route {
-        let upstream = ctx.tries.upstream.as_ref().and_then(|upstream| route.metrics_of(upstream));
-        stores.metrics.ended(&record, &route.metrics, upstream);
+    match &ctx.route {
+        Some(route) => {
+            let upstream = ctx.tries.upstream.as_ref().and_then(|upstream| route.metrics_of(upstream));
+            stores.metrics.ended(&record, &route.metrics, upstream);
+        }
+        None => stores.metrics.ended(&record, &stores.metrics.no_route(), None),
     }
     if let (Some(sink), Some(format)) = (&stores.access_log, ctx.format) {
         sink.submit(line::line(&record, format));
@@ -67,13 +70,22 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<
         duration,
         upstream_connect: ctx.tries.connect,
         upstream_first_byte: ctx.tries.first_byte,
-        tls: ssl.map(|ssl| Tls { version: &ssl.version, cipher: &ssl.cipher }),
+        tls: ssl.map(|ssl| Tls { version: tls_version(&ssl.version), cipher: &ssl.cipher }),
         client: facts.client,
         peer: facts.peer,
         user_agent: field(header::USER_AGENT),
         referer: field(header::REFERER),
         flag: ctx.flag(),
         generation: ctx.generation,
+    }
+}
+
+/// The version as everyone else writes it; rustls names it like a Rust identifier.
+fn tls_version(name: &str) -> &str {
+    match name {
+        "TLSv1_2" => "TLSv1.2",
+        "TLSv1_3" => "TLSv1.3",
+        other => other,
     }
 }
 

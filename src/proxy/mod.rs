@@ -41,6 +41,7 @@ pub mod ctx;
 pub mod facts;
 pub mod fault;
 pub mod forwarded;
+mod framing;
 mod log;
 
 /// Most tries to connect for one request: the first, and others on other endpoints.
@@ -85,6 +86,7 @@ impl Gateway {
         let snapshot = self.live.snapshot();
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
+        framing::check(session.as_downstream())?;
         let connection = connection(session, &snapshot)?;
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
@@ -128,7 +130,7 @@ impl Gateway {
             tracing::error!(error = format!("{fault:#}"), "fault of the gateway");
         }
         let told = ctx.stop(stop);
-        if matches!(stop, Stop::Malformed(_)) {
+        if matches!(stop, Stop::Framing(_)) {
             session.set_keepalive(None);
         }
         let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
@@ -163,6 +165,17 @@ fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
         ctx.clock.request_by(Some(ctx.started + timeouts.request));
     }
     ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
+}
+
+/// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
+/// asked: it would have to be waited for, and HTTP/2 services cannot say it.
+async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
+    let head = session.req_header();
+    let expected = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !expected || head.version < Version::HTTP_11 || session.as_downstream_mut().is_body_done() {
+        return Ok(());
+    }
+    session.as_downstream_mut().write_continue_response().await
 }
 
 /// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
@@ -204,6 +217,8 @@ fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
     {
         head.insert_header(header::HOST, authority).map_err(fault)?;
     }
+    head.remove_header(&header::EXPECT);
+    join_cookies(head).map_err(fault)?;
     forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
     head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
     if let Some(trace) = &ctx.trace {
@@ -214,6 +229,17 @@ fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
         head.insert_header(header::HOST, host).map_err(fault)?;
     }
     route.chain.upstream_request(head, facts, &mut ctx.memo)
+}
+
+/// HTTP/2 may split cookies over several fields; elsewhere they are one (RFC 9113 §8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> pingora_core::Result<()> {
+    let mut fields = head.headers.get_all(header::COOKIE).iter();
+    if fields.next().is_none() || fields.next().is_none() {
+        return Ok(());
+    }
+    let joined: Vec<&[u8]> = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = joined.join(&b"; "[..]);
+    head.insert_header(header::COOKIE, joined)
 }
 
 /// The normalised path, rewritten, in place of what the client wrote.
@@ -293,6 +319,8 @@ impl ProxyHttp for Gateway {
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(KEEPALIVE_SECONDS));
         }
+        // Without this a request that comes early is lost (RFC 9112 §9.3.2).
+        session.set_pipelining_enabled(true);
         session.set_read_timeout(Some(CLIENT_SILENCE_MAX));
         session.set_write_timeout(Some(CLIENT_SILENCE_MAX));
         Ok(())
@@ -310,6 +338,7 @@ impl ProxyHttp for Gateway {
             }
             Ok(None) => {
                 set_timeouts(ctx, session);
+                send_continue(session).await?;
                 Ok(false)
             }
             Err(stop) => {
@@ -347,7 +376,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let began = ctx.tries.began.unwrap_or(ctx.started);
-        ctx.tries.connect = Some(if reused { Duration::ZERO } else { began.elapsed() });
+        ctx.tries.connect = (!reused).then(|| began.elapsed());
         ctx.clock.line(fd);
         Ok(())
     }

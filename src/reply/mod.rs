@@ -41,6 +41,7 @@ pub fn told(stop: &Stop) -> Told {
     let told = |status, grpc, code, title, detail, flag| Told { status, grpc, code, title, detail, flag };
     match stop {
         Stop::Malformed(rule) => told(S::BAD_REQUEST, 3, "malformed_request", "Malformed request", rule, F::ClientProtocol),
+        Stop::Framing(rule) => told(S::BAD_REQUEST, 3, "ambiguous_framing", "Ambiguous request", rule, F::ClientProtocol),
         Stop::NoRoute => told(S::NOT_FOUND, 12, "no_route", "Not found", "Nothing is served at this address.", F::NoRoute),
         Stop::MethodNotAllowed(_) => told(
             S::METHOD_NOT_ALLOWED,

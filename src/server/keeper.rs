@@ -36,7 +36,11 @@ impl BackgroundService for Keeper {
         let mut hangups = signals::listen(SignalKind::hangup());
         let mut watch = Watch::new();
         loop {
-            watch.follow(&self.live.watched());
+            // What changed before it was followed was not seen.
+            if watch.follow(&self.live.watched()) {
+                self.reload().await;
+                continue;
+            }
             tokio::select! {
                 () = signals::next(&mut hangups) => self.reload().await,
                 () = watch.changed() => self.reload().await,

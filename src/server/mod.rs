@@ -8,7 +8,9 @@ use pingora_core::{
     services::{background::background_service, listening::Service},
 };
 
-use self::{keeper::Keeper, signals::Signals};
+use self::{doors::Doors, keeper::Keeper, signals::Signals};
+use tokio::signal::unix::SignalKind;
+
 use crate::{
     admin::{self, App},
     config::{self, Config, process::Threads},
@@ -19,6 +21,7 @@ use crate::{
     upstream::client,
 };
 
+mod doors;
 mod keeper;
 mod signals;
 mod watch;
@@ -34,6 +37,7 @@ const POOL_SIZE: usize = 512;
 /// # Errors
 /// The first configuration is refused, or what it names cannot be had.
 pub fn run(source: Source) -> anyhow::Result<()> {
+    hold_hangups()?;
     client::system_roots_readable().map_err(anyhow::Error::msg)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
@@ -58,10 +62,11 @@ pub fn run(source: Source) -> anyhow::Result<()> {
 }
 
 fn admin_service(config: &config::Admin, live: &Arc<Live>) -> Service<App> {
+    let doors = Doors::of(live.started_with());
     let live = || live.clone();
     let (ready, active, metrics, reload) = (live(), live(), live(), live());
     let door = admin::Gateway {
-        not_ready: Box::new(move || ready.unready()),
+        not_ready: Box::new(move || doors.closed().into_iter().chain(ready.unready()).collect()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
         reload: Box::new(move || reload.reload()),
@@ -95,6 +100,14 @@ fn exposition(live: &Live) -> String {
         })
     });
     live.stores().metrics.render(endpoints)
+}
+
+/// From here on SIGHUP does not end the process, though no one listens for it yet. The keeper loads once more when it does.
+fn hold_hangups() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    let _inside = runtime.enter();
+    drop(signals::listen(SignalKind::hangup()));
+    Ok(())
 }
 
 /// Pingora panics when it cannot bind, in a thread of its own; so each address is tried first.

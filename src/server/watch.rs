@@ -52,14 +52,14 @@ impl Watch {
         Self { debouncer, followed, changes }
     }
 
-    /// Follows these files, and the entries of these directories.
-    pub fn follow(&mut self, files: &[PathBuf]) {
+    /// Follows these files, and the entries of these directories. Says whether that is something new.
+    pub fn follow(&mut self, files: &[PathBuf]) -> bool {
         let files: BTreeSet<PathBuf> =
             files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect();
         let directories: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
         let before = self.followed.load_full();
         if before.files == files && before.directories == directories {
-            return;
+            return false;
         }
         if let Some(debouncer) = &mut self.debouncer {
             for gone in before.directories.difference(&directories) {
@@ -73,6 +73,7 @@ impl Watch {
             }
         }
         self.followed.store(Arc::new(Followed { files, directories }));
+        true
     }
 
     /// Returns when something followed may have changed.
