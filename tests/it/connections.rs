@@ -259,10 +259,17 @@ fn a_slow_reader_holds_the_service_back_and_not_the_gateways_memory() {
 fn a_request_of_http10_without_a_host_is_whole_when_it_goes_on() {
     let origin = Origin::text("x");
     let gateway = Gateway::before(&origin);
-    assert_eq!(gateway.ask("GET /x HTTP/1.0").status, 200);
+    assert_eq!(gateway.ask("GET /x HTTP/1.0\nUser-Agent: an old one").status, 200);
     let seen = origin.last();
     assert_eq!(seen.head.line, "GET /x HTTP/1.1");
     assert!(seen.field("host").is_some(), "HTTP/1.1 needs a Host: {seen:?}");
+}
+
+#[test]
+fn the_shortest_head_is_answered() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    assert_eq!(gateway.ask("GET / HTTP/1.0").status, 200);
 }
 
 #[test]
