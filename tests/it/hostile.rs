@@ -89,7 +89,6 @@ fn no_smuggled_request_reaches_a_service() {
         ),
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {0}, {0}\r\n\r\n{smuggled}", smuggled.len()),
-        format!("GET / HTTP/1.1\r\nHost: a\r\nX: y\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
     ];
     for body in bodies {
         let mut connection = gateway.connect();
