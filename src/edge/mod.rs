@@ -13,7 +13,10 @@ use pingora_core::{
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
 
+use self::client::Client;
 use crate::{config::Config, deadline::Clock, observe::metrics::ListenerMetrics, stores::Stores};
+
+mod client;
 
 /// Longest silence of an HTTP/2 connection without streams.
 const H2_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(75);
@@ -82,6 +85,8 @@ where
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _open = self.metrics(&stream).map(ListenerMetrics::accepted);
+        let plain = stream.get_ssl_digest().is_none();
+        let stream = if plain { Box::new(Client::new(stream)) } else { stream };
         self.requests.process_new(stream, shutdown).await
     }
 

@@ -42,6 +42,17 @@ enum Fact {
 const FACTS: [(&str, Fact); 5] =
     [("path", Fact::Path), ("scheme", Fact::Scheme), ("host", Fact::Host), ("port", Fact::Port), ("query", Fact::Query)];
 
+/// Writes what stood in a path into a query: `&`, `=`, `+` and their like would make other parameters of it. Triplets stay.
+fn push_encoded(text: &mut String, path: &str) {
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'%' => text.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+}
+
 impl Template {
     /// Reads a template. `{{` and `}}` stand for the braces themselves.
     ///
@@ -76,10 +87,16 @@ impl Template {
     /// Fills the template in.
     pub fn render(&self, facts: &Facts, captures: &Captures) -> String {
         let mut text = String::with_capacity(self.parts.len() * 16);
+        let mut in_query = false;
         for part in &self.parts {
             match part {
-                Part::Text(literal) => text.push_str(literal),
+                Part::Text(literal) => {
+                    in_query |= literal.contains('?');
+                    text.push_str(literal);
+                }
+                Part::Fact(Fact::Path) if in_query => push_encoded(&mut text, &facts.path),
                 Part::Fact(fact) => fact.write(facts, &mut text),
+                Part::Capture(position) if in_query => push_encoded(&mut text, captured(*position, facts, captures)),
                 Part::Capture(position) => text.push_str(captured(*position, facts, captures)),
             }
         }

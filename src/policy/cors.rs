@@ -125,9 +125,9 @@ impl Cors {
             if self.credentials {
                 put(ACCESS_CONTROL_ALLOW_CREDENTIALS, &HeaderValue::from_static("true"))?;
             }
-            let Some(asked) = preflight else {
-                return self.expose.iter().try_for_each(|expose| put(ACCESS_CONTROL_EXPOSE_HEADERS, expose));
-            };
+            // On a preflight's answer too: browsers do not read it there, but the Gateway API's conformance asks for it.
+            self.expose.iter().try_for_each(|expose| put(ACCESS_CONTROL_EXPOSE_HEADERS, expose))?;
+            let Some(asked) = preflight else { return Ok(()) };
             put(ACCESS_CONTROL_ALLOW_METHODS, self.methods.as_ref().unwrap_or(&asked.method))?;
             if let Some(headers) = self.headers.as_ref().or(asked.headers.as_ref()) {
                 put(ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
@@ -341,7 +341,7 @@ mod tests {
                 ("access-control-request-method", "PUT"),
                 ("access-control-request-headers", "x-a"),
             ],
-            "preflight | access-control-allow-credentials: true | access-control-allow-headers: x-a | access-control-allow-methods: GET, PUT | access-control-allow-origin: https://a.shop.example | access-control-max-age: 600 | vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers | vary: accept",
+            "preflight | access-control-allow-credentials: true | access-control-allow-headers: x-a | access-control-allow-methods: GET, PUT | access-control-allow-origin: https://a.shop.example | access-control-expose-headers: x-total | access-control-max-age: 600 | vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers | vary: accept",
         );
     }
 

@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use super::{BodyNeed, Policy};
 use crate::{
     config::policy::RequestLimits as Config,
-    exchange::{Inbound, Stop},
+    exchange::{Facts, Inbound, Stop},
 };
 
 /// Bytes that a header field costs beside its name and value: `: ` and the line's end (RFC 9112 §5).
@@ -46,6 +46,12 @@ impl Policy for RequestLimits {
             Some(length) if length > self.body => Err(Stop::BodyTooLarge),
             _ => Ok(()),
         }
+    }
+
+    /// Another try sends the body from its beginning.
+    fn upstream_request(&self, _: &mut RequestHeader, _: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        memo.body = 0;
+        Ok(())
     }
 
     fn body(&self) -> BodyNeed {
@@ -104,6 +110,16 @@ mod tests {
         assert!(chunk(6));
         assert!(chunk(4));
         assert!(!chunk(1));
+    }
+
+    #[test]
+    fn a_body_that_is_sent_again_is_counted_once() {
+        let limits = limits(10, 1000);
+        let mut memo = Memo::default();
+        for _try in 0..3 {
+            limits.upstream_request(&mut testing::head("PUT", "/", &[]), &testing::facts("PUT", "/"), &mut memo).unwrap();
+            assert!(limits.request_chunk(&mut Some(Bytes::from(vec![0; 10])), true, &mut memo).is_ok());
+        }
     }
 
     #[test]

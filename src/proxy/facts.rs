@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, HeaderValue, Version, header::HOST};
+use http::{HeaderMap, HeaderValue, Method, Version, header::HOST};
 use pingora_http::RequestHeader;
 
 use super::forwarded::{self, Hops};
@@ -45,6 +45,9 @@ pub fn read(
     let (authority, target) = split_target(head)?;
     let (raw_path, query) = split_query(target)?;
     let path = path::normalise(raw_path.as_bytes(), slashes).map_err(Stop::Malformed)?;
+    if path == "*" && head.method != Method::OPTIONS {
+        return Err(Stop::Malformed("The target `*` is for OPTIONS only."));
+    }
     let (host, port) = named_host(head, authority)?;
     Ok(Facts {
         method: head.method.clone(),
@@ -159,6 +162,7 @@ mod tests {
         check("http://shop.example/a/../b", &[("host", "shop.example")], "shop.example None /b None");
         check("http://shop.example?b=c", &[("host", "shop.example")], r#"shop.example None / Some("b=c")"#);
         check("http://shop.example", &[("host", "shop.example")], "shop.example None / None");
+        check("*", &[("host", "a.example")], "The target `*` is for OPTIONS only.");
         check("/a", &[], "The Host field is missing.");
         check("/a", &[("host", "a.example"), ("host", "a.example")], "There is more than one Host field.");
         check("http://a.example/", &[("host", "b.example")], "The Host field and the request target name different hosts.");

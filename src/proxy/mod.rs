@@ -213,9 +213,9 @@ fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
     let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
     let fault = |error: Box<Error>| Stop::Fault(anyhow::anyhow!("request head: {error}"));
     if !head.headers.contains_key(header::HOST)
-        && let Some(authority) = head.uri.authority().map(|authority| authority.as_str().to_owned())
+        && let Some(host) = named_host(facts, &ctx.tries)
     {
-        head.insert_header(header::HOST, authority).map_err(fault)?;
+        head.insert_header(header::HOST, host).map_err(fault)?;
     }
     head.remove_header(&header::EXPECT);
     join_cookies(head).map_err(fault)?;
@@ -229,6 +229,15 @@ fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
         head.insert_header(header::HOST, host).map_err(fault)?;
     }
     route.chain.upstream_request(head, facts, &mut ctx.memo)
+}
+
+/// The Host of a request that has no such field: the one in its target, else, of HTTP/1.0, the service's own name.
+fn named_host(facts: &Facts, tries: &Tries) -> Option<HeaderValue> {
+    match (facts.host.as_str(), facts.port) {
+        ("", _) => tries.lease.as_ref().map(|lease| lease.host().clone()),
+        (host, None) => HeaderValue::from_str(host).ok(),
+        (host, Some(port)) => HeaderValue::from_str(&format!("{host}:{port}")).ok(),
+    }
 }
 
 /// HTTP/2 may split cookies over several fields; elsewhere they are one (RFC 9113 §8.2.3).
@@ -396,13 +405,18 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         chunk: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let Some(route) = ctx.route.clone() else { return Ok(()) };
-        if route.chain.watches_body() {
+        // An empty last chunk would be written as a second end of the body, and stand before the next request on the connection.
+        if end && chunk.as_ref().is_some_and(Bytes::is_empty) {
+            *chunk = None;
+        }
+        // What follows an upgrade is no request body.
+        if route.chain.watches_body() && !session.was_upgraded() {
             route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
         }
         match ctx.tries.head_came {

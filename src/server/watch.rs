@@ -11,14 +11,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use notify_debouncer_full::{
-    DebounceEventResult, Debouncer, RecommendedCache, new_debouncer,
-    notify::{EventKind, RecommendedWatcher, RecursiveMode, event::AccessKind, event::AccessMode},
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
 };
 use tokio::sync::mpsc;
 
-/// Changes that follow each other within this time count as one.
+/// Changes that follow each other within this time count as one. Every event starts it, whatever its kind: of a file that came
+/// and went in between, one must have been read and the other seen.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// After this many changes in a row we load although there may be more.
+const SETTLES_MAX: usize = 20;
 
 /// What the watcher's thread compares events with.
 #[derive(Default)]
@@ -29,7 +33,7 @@ struct Followed {
 
 /// Tells when a followed file may have changed.
 pub struct Watch {
-    debouncer: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
+    watcher: Option<RecommendedWatcher>,
     followed: Arc<ArcSwap<Followed>>,
     changes: mpsc::Receiver<()>,
 }
@@ -40,16 +44,15 @@ impl Watch {
         let (tell, changes) = mpsc::channel(1);
         let followed = Arc::<ArcSwap<Followed>>::default();
         let known = followed.clone();
-        let told = move |result: DebounceEventResult| {
+        let told = move |result: notify::Result<Event>| {
             if is_change(&result, &known.load()) {
                 // A change that waits to be read already covers this one.
                 let _ = tell.try_send(());
             }
         };
-        let debouncer = new_debouncer(SETTLE, None, told);
-        let debouncer =
-            debouncer.inspect_err(|error| tracing::error!(%error, "files cannot be watched; reload with SIGHUP")).ok();
-        Self { debouncer, followed, changes }
+        let watcher = notify::recommended_watcher(told);
+        let watcher = watcher.inspect_err(|error| tracing::error!(%error, "files cannot be watched; reload with SIGHUP")).ok();
+        Self { watcher, followed, changes }
     }
 
     /// Follows these files, and the entries of these directories. Says whether that is something new.
@@ -61,13 +64,13 @@ impl Watch {
         if before.files == files && before.directories == directories {
             return false;
         }
-        if let Some(debouncer) = &mut self.debouncer {
+        if let Some(watcher) = &mut self.watcher {
             for gone in before.directories.difference(&directories) {
                 // Gone from the disk too, perhaps.
-                let _ = debouncer.unwatch(gone);
+                let _ = watcher.unwatch(gone);
             }
             for new in directories.difference(&before.directories) {
-                if let Err(error) = debouncer.watch(new, RecursiveMode::NonRecursive) {
+                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
                     tracing::warn!(%error, directory = %new.display(), "a directory cannot be watched");
                 }
             }
@@ -76,10 +79,15 @@ impl Watch {
         true
     }
 
-    /// Returns when something followed may have changed.
+    /// Returns when something followed may have changed, and nothing more did for a moment.
     pub async fn changed(&mut self) {
         if self.changes.recv().await.is_none() {
             std::future::pending().await
+        }
+        for _ in 0..SETTLES_MAX {
+            if tokio::time::timeout(SETTLE, self.changes.recv()).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -92,13 +100,13 @@ fn directories(file: &Path) -> impl Iterator<Item = PathBuf> {
     [own, parent, real].into_iter().flatten().filter(|directory| directory.is_dir())
 }
 
-fn is_change(result: &DebounceEventResult, followed: &Followed) -> bool {
-    let Ok(events) = result else { return true };
-    let changes = |kind: &EventKind| match kind {
-        EventKind::Access(access) => *access == AccessKind::Close(AccessMode::Write),
+fn is_change(result: &notify::Result<Event>, followed: &Followed) -> bool {
+    let Ok(event) = result else { return true };
+    let changes = match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
     };
-    events.iter().filter(|event| changes(&event.kind)).flat_map(|event| &event.paths).any(|path| followed.concerns(path))
+    changes && (event.need_rescan() || event.paths.iter().any(|path| followed.concerns(path)))
 }
 
 impl Followed {

@@ -178,6 +178,21 @@ fn an_upgrade_to_anything_else_is_not_passed_on() {
 }
 
 #[test]
+fn an_upgrade_meets_the_policies_as_every_request_does() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}
+policies: {{ request_limits: {{ headers: 200B }} }}
+routes: {{ all: {{ match: {{ methods: [GET] }}, to: {{ upstream: one }} }} }}"
+    ));
+    let upgrade = "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13";
+    let long = "x".repeat(200);
+    assert_eq!(gateway.ask(&format!("GET /x HTTP/1.1\nHost: a\n{upgrade}\nX: {long}")).status, 431);
+    assert_eq!(gateway.ask(&format!("POST /x HTTP/1.1\nHost: a\nContent-Length: 0\n{upgrade}")).status, 405);
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
 fn large_bodies_pass_in_bounded_memory() {
     const SIZE: usize = 200 << 20;
     const PIECE: usize = 1 << 20;
@@ -238,6 +253,23 @@ fn a_slow_reader_holds_the_service_back_and_not_the_gateways_memory() {
     let mut body = Vec::new();
     connection.0.body(Framing::Length(SIZE as u64), &mut body).unwrap();
     assert_eq!(body.len(), SIZE);
+}
+
+#[test]
+fn a_request_of_http10_without_a_host_is_whole_when_it_goes_on() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    assert_eq!(gateway.ask("GET /x HTTP/1.0\nUser-Agent: an old one").status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.head.line, "GET /x HTTP/1.1");
+    assert!(seen.field("host").is_some(), "HTTP/1.1 needs a Host: {seen:?}");
+}
+
+#[test]
+fn the_shortest_head_is_answered() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    assert_eq!(gateway.ask("GET / HTTP/1.0").status, 200);
 }
 
 #[test]

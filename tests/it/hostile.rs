@@ -31,9 +31,11 @@ fn random_bytes_never_end_the_process() {
 fn broken_heads_get_400_or_are_closed() {
     let origin = Origin::text("x");
     let mut gateway = Gateway::before(&origin);
-    let heads: [&[u8]; 16] = [
+    let heads: [&[u8]; 18] = [
         b"\r\n\r\n\r\n",
         b"GET\r\n\r\n",
+        b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
@@ -87,7 +89,6 @@ fn no_smuggled_request_reaches_a_service() {
         ),
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {0}, {0}\r\n\r\n{smuggled}", smuggled.len()),
-        format!("GET / HTTP/1.1\r\nHost: a\r\nX: y\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
     ];
     for body in bodies {
         let mut connection = gateway.connect();
@@ -149,6 +150,26 @@ fn a_client_that_leaves_is_noted_and_its_service_released() {
     connection.head();
     drop(connection);
     assert_eq!(gateway.logged_path("/x")["flag"], "DC");
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_frees_the_service() {
+    let (left, was_left) = std::sync::mpsc::channel();
+    let left = std::sync::Mutex::new(left);
+    let origin = Origin::script(move |visit| {
+        visit.head()?;
+        visit.wire.rest();
+        let _ = left.lock().unwrap().send(());
+        Ok(())
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("GET /x HTTP/1.1\nHost: a");
+    origin.wait_for(1);
+    drop(connection);
+    was_left.recv_timeout(PATIENCE).expect("the gateway leaves too");
+    let entry = gateway.logged_path("/x");
+    assert_eq!((&entry["flag"], &entry["status"]), (&"DC".into(), &0.into()), "{entry}");
 }
 
 #[test]

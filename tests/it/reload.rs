@@ -248,6 +248,33 @@ routes:
 }
 
 #[test]
+fn the_series_of_what_was_removed_go() {
+    let origin = Origin::text("x");
+    let mut gateway = Gateway::start(&format!(
+        "upstreams: {{ gone: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ leaving: {{ to: {{ upstream: gone }} }} }}"
+    ));
+    gateway.get("/");
+    eventually("it is counted", || gateway.metric("banyan_requests_total{class=\"2xx\",route=\"leaving\"}"));
+    gateway.reload(&says("one"));
+    gateway.get("/");
+    let series = gateway.admin("/metrics").text();
+    assert!(!series.contains("leaving") && !series.contains("gone"), "{series}");
+}
+
+#[test]
+fn a_changed_upstream_is_used_at_once_and_the_old_left() {
+    let (old, new) = (Origin::text("old"), Origin::text("new"));
+    let yaml = |origin: &Origin| {
+        format!("upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ all: {{ to: {{ upstream: one }} }} }}")
+    };
+    let mut gateway = Gateway::start(&yaml(&old));
+    assert_eq!(gateway.get("/").text(), "old");
+    gateway.reload(&yaml(&new));
+    (0..10).for_each(|_| assert_eq!(gateway.get("/").text(), "new"));
+    assert_eq!(old.count(), 1);
+}
+
+#[test]
 fn a_change_of_listeners_waits_and_the_rest_applies() {
     let mut gateway = Gateway::start(&says("one"));
     gateway.reload(&format!(

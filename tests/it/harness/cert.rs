@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
@@ -45,12 +45,17 @@ impl Authority {
 
     /// A client that trusts this authority alone and offers these protocols.
     pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut config = Arc::unwrap_or_clone(self.client_of(rustls::DEFAULT_VERSIONS));
         config.alpn_protocols = protocols(alpn);
         Arc::new(config)
+    }
+
+    /// A client that trusts this authority alone and speaks these versions of TLS.
+    pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
     }
 }
 
