@@ -136,34 +136,16 @@ fn an_expected_100_is_sent_before_the_body() {
 
 #[test]
 fn websocket_style_upgrades_pass_in_both_directions() {
-    let origin = Origin::script(|visit| {
-        let head = visit.head()?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        assert_eq!(head.field("upgrade"), Some("websocket"));
-        visit.wire.send(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n",
-        )?;
-        let mut buffer = [0; 1024];
-        loop {
-            let read = visit.wire.some(&mut buffer)?;
-            match read {
-                0 => return Ok(()),
-                _ => visit.wire.send(buffer[..read].to_ascii_uppercase())?,
-            }
-        }
-    });
+    let origin = Origin::shouting();
     let gateway = Gateway::before(&origin);
-    let mut connection = gateway.connect();
-    connection.send_head("GET /chat HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: eA==\nSec-WebSocket-Version: 13");
-    let head = connection.0.head().unwrap().unwrap();
-    assert_eq!((head.status().unwrap(), head.field("upgrade")), (101, Some("websocket")));
+    let mut connection = gateway.upgraded("/chat");
     for words in ["hello", "there"] {
         connection.send(words);
-        let mut buffer = [0; 5];
-        connection.0.some(&mut buffer).unwrap();
-        assert_eq!(&buffer, words.to_uppercase().as_bytes());
+        assert_eq!(connection.exactly(5), words.to_uppercase().as_bytes());
     }
     drop(connection);
-    assert_eq!(gateway.logged_path("/chat")["status"], 101);
+    assert_eq!(origin.last().field("upgrade"), Some("websocket"));
+    gateway.logged(|entry| entry["status"] == 101 && entry["bytes_sent"].as_u64() >= Some(12));
 }
 
 #[test]

@@ -162,22 +162,12 @@ fn a_silent_stream_is_cut_after_the_idle_timeout() {
 
 #[test]
 fn an_upgraded_connection_has_the_idle_timeout_of_its_own() {
-    let origin = Origin::script(|visit| {
-        visit.head()?;
-        visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
-        let mut buffer = [0; 1];
-        visit.wire.some(&mut buffer)?;
-        visit.wire.send(buffer)
-    });
+    let origin = Origin::shouting();
     let gateway = gateway(&origin, "response: 200ms, connect: 200ms", "request: 200ms");
-    let mut connection = gateway.connect();
-    connection.send_head("GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket");
-    assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 101);
+    let mut connection = gateway.upgraded("/x");
     std::thread::sleep(Duration::from_secs(1));
-    connection.send("x");
-    let mut buffer = [0; 1];
-    connection.0.some(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"x");
+    connection.send("still here");
+    assert_eq!(connection.exactly(10), b"STILL HERE");
 }
 
 #[test]

@@ -61,6 +61,19 @@ impl Connection {
         self.send_head(head).response(method_of(head))
     }
 
+    /// The next bytes, so many; fewer if the stream ends.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut read = 0;
+        while read < count
+            && let Ok(more @ 1..) = self.0.some(&mut bytes[read..])
+        {
+            read += more;
+        }
+        bytes.truncate(read);
+        bytes
+    }
+
     /// The head of the next final response.
     #[track_caller]
     pub fn head(&mut self) -> Head {

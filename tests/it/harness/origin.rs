@@ -80,6 +80,21 @@ impl Origin {
         Self::answer(|request| ok(&format!("{}\n{}", request.head.text(), String::from_utf8_lossy(&request.body))))
     }
 
+    /// Upgrades the connection, then says in capitals whatever it hears.
+    pub fn shouting() -> Self {
+        Self::script(|visit| {
+            visit.head()?;
+            visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+            let mut buffer = [0; 1024];
+            loop {
+                match visit.wire.some(&mut buffer)? {
+                    0 => return Ok(()),
+                    read => visit.wire.send(buffer[..read].to_ascii_uppercase())?,
+                }
+            }
+        })
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
