@@ -1,5 +1,7 @@
 //! Compiling a configuration of 10,000 routes, YAML parsing apart: what a reload costs.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may stop")]
+
 use std::{fmt::Write, hint::black_box, time::Duration};
 
 use banyan::{
