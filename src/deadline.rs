@@ -35,6 +35,8 @@ pub enum Expired {
     Response,
     /// `timeouts.idle`.
     Idle,
+    /// The request body did not move on, because the client did not send it or the service did not take it.
+    Upload,
 }
 
 /// The deadlines of one request.
@@ -44,6 +46,8 @@ pub struct Clock {
     state: Mutex<State>,
     /// Set with the state, so the driver takes the lock only when a deadline changed.
     changed: AtomicBool,
+    /// The request's hooks have begun: its head could be read.
+    begun: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +55,7 @@ struct State {
     request: Option<Instant>,
     response: Option<Instant>,
     idle: Option<Instant>,
+    upload: Option<Instant>,
     line: Option<RawFd>,
     expired: Option<Expired>,
 }
@@ -59,6 +64,16 @@ impl Clock {
     /// The clock of the request that this task carries; a stopped one outside of [`Clock::drive`].
     pub fn current() -> Arc<Self> {
         CURRENT.try_with(Arc::clone).unwrap_or_default()
+    }
+
+    /// Notes that the request's hooks have begun.
+    pub fn begin(&self) {
+        self.begun.store(true, Relaxed);
+    }
+
+    /// Whether this task carries a request whose head was not read yet. An answer now is one that no hook made.
+    pub fn is_unread() -> bool {
+        CURRENT.try_with(|clock| !clock.begun.load(Relaxed)).unwrap_or(false)
     }
 
     /// Carries a request under a clock of its own.
@@ -91,14 +106,19 @@ impl Clock {
         self.set(|state| state.request = deadline);
     }
 
-    /// `timeouts.response` ends then.
+    /// The request is sent: `timeouts.response` ends then.
     pub fn response_by(&self, deadline: Instant) {
-        self.set(|state| state.response = Some(deadline));
+        self.set(|state| (state.upload, state.response) = (None, Some(deadline)));
     }
 
     /// `timeouts.idle` ends then, unless something comes before.
     pub fn idle_by(&self, deadline: Instant) {
         self.set(|state| state.idle = Some(deadline));
+    }
+
+    /// The request body must have moved on by then.
+    pub fn upload_by(&self, deadline: Instant) {
+        self.set(|state| state.upload = Some(deadline));
     }
 
     /// The connection that carries the request now.
@@ -113,7 +133,7 @@ impl Clock {
 
     /// The response head is there: only silence can end it now.
     pub fn head_came(&self) {
-        self.set(|state| (state.request, state.response) = (None, None));
+        self.set(|state| (state.request, state.response, state.upload) = (None, None, None));
     }
 
     /// The response is over: nothing can end it any more.
@@ -142,7 +162,7 @@ impl Clock {
         if state.line.is_none() || state.expired.is_some() {
             return None;
         }
-        [state.request, state.response, state.idle].into_iter().flatten().min()
+        [state.request, state.response, state.idle, state.upload].into_iter().flatten().min()
     }
 
     /// Notes what ran out and ends the connection, so that the request's pending read returns.
@@ -154,6 +174,7 @@ impl Clock {
             () if past(state.request) => Some(Expired::Request),
             () if past(state.response) => Some(Expired::Response),
             () if past(state.idle) => Some(Expired::Idle),
+            () if past(state.upload) => Some(Expired::Upload),
             () => None,
         };
         match (state.expired, state.line.take()) {
@@ -177,6 +198,7 @@ impl From<Expired> for Stop {
             Expired::Request => Self::RequestTimeout,
             Expired::Response => UpstreamFault::ResponseTimeout.into(),
             Expired::Idle => UpstreamFault::IdleTimeout.into(),
+            Expired::Upload => Self::ClientTimeout,
         }
     }
 }
@@ -207,6 +229,7 @@ mod tests {
         let ends = |expired| (0, Some(expired));
         assert_eq!(read_under(|clock| clock.response_by(soon())).await, ends(Expired::Response));
         assert_eq!(read_under(|clock| clock.idle_by(soon())).await, ends(Expired::Idle));
+        assert_eq!(read_under(|clock| clock.upload_by(soon())).await, ends(Expired::Upload));
         let both = |clock: &Clock| {
             clock.response_by(late());
             clock.request_by(Some(soon()));

@@ -68,7 +68,7 @@ pub enum Stop {
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.
     RequestTimeout,
-    /// The client did not send its body in time.
+    /// The request body did not move on in time.
     ClientTimeout,
     /// Our own fault: logged once, told to no one.
     Fault(anyhow::Error),

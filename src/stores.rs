@@ -16,7 +16,7 @@ use crate::{
 /// What outlives a reload.
 pub struct Stores {
     pub upstreams: States,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
     /// Cloned by each request, so its count tells how many there are.
@@ -58,7 +58,7 @@ impl Stores {
         let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
         Ok(Self {
             upstreams: States::default(),
-            metrics: Metrics::new(&config.observe.metrics)?,
+            metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
             carried: Carried::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),

@@ -1,4 +1,7 @@
-//! A client's connection, as Pingora reads it.
+//! A client's connection, as Pingora sees it.
+//!
+//! A head that Pingora cannot read is answered by Pingora itself, before any hook: with its name, without a body, uncounted. Such
+//! an answer is exchanged here for one of ours.
 //!
 //! Pingora looks at the first 24 bytes of a plaintext connection to know HTTP/2 by its preface, and waits until there are as many. A
 //! head such as `GET / HTTP/1.0` of a load balancer's health check is shorter and would wait for ever. Here the look ends with
@@ -12,12 +15,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
     UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::{deadline::Clock, observe::metrics::Metrics, reply};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,12 +34,38 @@ pub struct Client {
     stream: Stream,
     /// Read by the look, not yet by who reads.
     seen: BytesMut,
+    metrics: Arc<Metrics>,
+    /// What is left to write of our answer to a head that could not be read.
+    unread: Option<Bytes>,
 }
 
 impl Client {
-    pub fn new(stream: Stream) -> Self {
-        Self { stream, seen: BytesMut::new() }
+    pub fn new(stream: Stream, metrics: Arc<Metrics>) -> Self {
+        Self { stream, seen: BytesMut::new(), metrics, unread: None }
     }
+
+    /// Writes our answer in place of Pingora's, once; whatever Pingora writes besides is passed over.
+    fn poll_unread(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<usize>> {
+        let metrics = &self.metrics;
+        let left = self.unread.get_or_insert_with(|| {
+            let status = status(theirs);
+            metrics.unread(status.as_u16());
+            reply::unread(status, &format!("{:032x}", fastrand::u128(..)))
+        });
+        while !left.is_empty() {
+            let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            left.advance(written.min(left.len()));
+        }
+        Poll::Ready(Ok(theirs.len()))
+    }
+}
+
+/// The status of a response head: `HTTP/1.1 400 …`.
+fn status(head: &[u8]) -> StatusCode {
+    head.get(9..12).and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 #[async_trait]
@@ -67,6 +99,9 @@ impl AsyncRead for Client {
 
 impl AsyncWrite for Client {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if Clock::is_unread() {
+            return self.poll_unread(cx, buf);
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -79,6 +114,10 @@ impl AsyncWrite for Client {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if Clock::is_unread() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_unread(cx, first);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -142,9 +181,44 @@ mod tests {
 
     use super::*;
 
+    fn client(stream: tokio::io::DuplexStream) -> Client {
+        Client::new(Box::new(stream), Arc::new(Metrics::new(&crate::config::observe::Metrics::default()).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_hooks_is_exchanged_for_ours() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut client = client(near);
+        let metrics = client.metrics.clone();
+        Clock::drive(async move {
+            client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nServer: Pingora\r\n").await.unwrap();
+            client.write_all(b"more\r\n\r\n").await.unwrap();
+        })
+        .await;
+        let mut read = String::new();
+        far.read_to_string(&mut read).await.unwrap();
+        assert!(read.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && read.ends_with('}'), "{read}");
+        assert!(!read.contains("Pingora") && !read.contains("more"), "{read}");
+        assert!(metrics.render([]).contains("banyan_requests_flagged_total{flag=\"DPE\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn what_the_hooks_answer_passes() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut client = client(near);
+        Clock::drive(async move {
+            Clock::current().begin();
+            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        })
+        .await;
+        let mut read = String::new();
+        far.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
+
     async fn check(sent: &[u8], is_http2: bool) {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut client = Client::new(Box::new(near));
+        let mut client = client(near);
         far.write_all(sent).await.unwrap();
         let mut first = [0; 24];
         assert!(client.try_peek(&mut first).await.unwrap());
@@ -168,7 +242,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(64);
         far.write_all(b"PRI").await.unwrap();
         drop(far);
-        let mut client = Client::new(Box::new(near));
+        let mut client = client(near);
         client.try_peek(&mut [0; 24]).await.unwrap();
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();

@@ -14,7 +14,12 @@ use pingora_core::{
 use pingora_proxy::{HttpProxy, ProxyHttp};
 
 use self::client::Client;
-use crate::{config::Config, deadline::Clock, observe::metrics::ListenerMetrics, stores::Stores};
+use crate::{
+    config::Config,
+    deadline::Clock,
+    observe::metrics::{ListenerMetrics, Metrics},
+    stores::Stores,
+};
 
 mod client;
 
@@ -45,7 +50,7 @@ where
         }
         counted.push((listener.address, stores.metrics.listener(name)));
     }
-    Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted)))
+    Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted, stores.metrics.clone())))
 }
 
 /// What Pingora's listening service hands connections to.
@@ -53,6 +58,7 @@ pub struct Edge<G> {
     requests: Arc<Requests<G>>,
     /// By the address listened on.
     counted: Vec<(SocketAddr, ListenerMetrics)>,
+    metrics: Arc<Metrics>,
 }
 
 impl<G> Edge<G>
@@ -60,17 +66,17 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(SocketAddr, ListenerMetrics)>) -> Self {
+    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(SocketAddr, ListenerMetrics)>, metrics: Arc<Metrics>) -> Self {
         let mut proxy = HttpProxy::new(gateway, conf.clone());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(H2_IDLE_MAX);
         proxy.server_options = Some(options);
         proxy.handle_init_modules();
-        Self { requests: Arc::new(Requests(Arc::new(proxy))), counted }
+        Self { requests: Arc::new(Requests(Arc::new(proxy))), counted, metrics }
     }
 
-    fn metrics(&self, stream: &Stream) -> Option<&ListenerMetrics> {
+    fn listener(&self, stream: &Stream) -> Option<&ListenerMetrics> {
         let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
         let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
         self.counted.iter().find(|(address, _)| is_of(address)).map(|(_, metrics)| metrics)
@@ -84,10 +90,9 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.metrics(&stream).map(ListenerMetrics::accepted);
-        let plain = stream.get_ssl_digest().is_none();
-        let stream = if plain { Box::new(Client::new(stream)) } else { stream };
-        self.requests.process_new(stream, shutdown).await
+        let _open = self.listener(&stream).map(ListenerMetrics::accepted);
+        let client = Client::new(stream, self.metrics.clone());
+        self.requests.process_new(Box::new(client), shutdown).await
     }
 
     async fn cleanup(&self) {

@@ -176,6 +176,14 @@ impl Metrics {
         }
     }
 
+    /// Counts a request whose head could not be read.
+    pub fn unread(&self, status: u16) {
+        self.no_route().answered(status);
+        if let Some(counter) = self.flagged.get(Flag::ClientProtocol as usize - 1) {
+            counter.inc();
+        }
+    }
+
     /// A configuration was published, the first one too.
     pub fn published(&self, generation: u64, at: SystemTime) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));

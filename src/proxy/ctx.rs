@@ -63,18 +63,18 @@ pub struct Tries {
     pub first_byte: Option<Duration>,
     /// Of the last try.
     pub timeouts: Option<EffectiveTimeouts>,
-    /// Whether Pingora's read timeout does not cover `timeouts.idle`, so that the clock must.
-    pub idle_clocked: bool,
     /// The response head came.
     pub head_came: bool,
 }
 
 impl Ctx {
     pub fn new(carried: Carried) -> Self {
+        let clock = Clock::current();
+        clock.begin();
         Self {
             _carried: carried,
             started: Instant::now(),
-            clock: Clock::current(),
+            clock,
             generation: 0,
             format: None,
             request_id: None,

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
     protocols::Digest,
@@ -62,7 +62,8 @@ static HOP_BY_HOP: [HeaderName; 4] =
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
     ctx.stopped = Some(stop);
-    Error::new(ErrorType::Custom("stopped"))
+    // As an error of the client's side it ends the request at once; of another it would wait for a service that gets no more.
+    Error::new_down(ErrorType::Custom("stopped"))
 }
 
 /// Only the chain gives a permit, and without it nothing leaves: a fault of ours if we ever get here.
@@ -149,7 +150,6 @@ impl Gateway {
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
-        ctx.tries.idle_clocked = peer.options.read_timeout.is_none_or(|covered| covered > timeouts.idle);
         ctx.tries.count += 1;
         ctx.tries.began = Some(Instant::now());
         ctx.tries.lease = Some(lease);
@@ -189,14 +189,18 @@ fn request_sent(ctx: &Ctx) {
     }
 }
 
-/// Arms `timeouts.idle` anew, if the clock has to keep it and the response has begun.
+/// Arms `timeouts.idle` anew.
 fn idle_from_now(ctx: &Ctx) {
-    if ctx.tries.idle_clocked
-        && ctx.tries.head_came
-        && let Some(timeouts) = ctx.tries.timeouts
-    {
+    if let Some(timeouts) = ctx.tries.timeouts {
         ctx.clock.idle_by(Instant::now() + timeouts.idle);
     }
+}
+
+/// A response without a body: nothing can be waited for after its head (RFC 9112 §6.3).
+fn is_bodiless(request: &RequestHeader, head: &ResponseHeader) -> bool {
+    request.method == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// What the connection says of itself.
@@ -397,8 +401,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         prepare_head(head, ctx).map_err(|stop| stopped(ctx, stop))?;
-        if session.as_downstream_mut().is_body_empty() {
-            request_sent(ctx);
+        match session.as_downstream_mut().is_body_empty() {
+            true => request_sent(ctx),
+            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
         }
         Ok(())
     }
@@ -422,14 +427,14 @@ impl ProxyHttp for Gateway {
         match ctx.tries.head_came {
             true => idle_from_now(ctx),
             false if end => request_sent(ctx),
-            false => {}
+            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
         }
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
@@ -439,7 +444,10 @@ impl ProxyHttp for Gateway {
         ctx.clock.head_came();
         ctx.tries.head_came = true;
         ctx.tries.first_byte = Some(ctx.started.elapsed());
-        idle_from_now(ctx);
+        match is_bodiless(session.req_header(), head) {
+            true => ctx.clock.stop(),
+            false => idle_from_now(ctx),
+        }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             strip_hop_by_hop(head);
         }
@@ -506,9 +514,9 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         let head_came = session.response_written().is_some();
-        let meaning = match (ctx.clock.expired(), ctx.stopped.take()) {
-            (Some(expired), _) => Meaning::Stop(expired.into()),
-            (None, Some(stop)) => Meaning::Stop(stop),
+        let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
+            (Some(stop), _) => Meaning::Stop(stop),
+            (None, Some(expired)) => Meaning::Stop(expired.into()),
             (None, None) => fault::meaning(error, head_came),
         };
         tracing::debug!(%error, "request failed");

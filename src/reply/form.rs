@@ -72,7 +72,7 @@ fn trailers_only(told: &Told) -> pingora_core::Result<Reply> {
     Ok(Reply { head, body: Bytes::new() })
 }
 
-fn problem(told: &Told, request_id: &str) -> Bytes {
+pub(super) fn problem(told: &Told, request_id: &str) -> Bytes {
     let document = Document {
         kind: format!("urn:banyan:problem:{}", told.code),
         title: told.title,

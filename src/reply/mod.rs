@@ -81,7 +81,7 @@ pub fn told(stop: &Stop) -> Told {
             4,
             "client_timeout",
             "Client timed out",
-            "The request body did not arrive in time.",
+            "The request body did not move on in time.",
             F::StreamIdle,
         ),
         Stop::Upstream(fault) => upstream_told(*fault),
@@ -148,6 +148,23 @@ fn upstream_told(fault: UpstreamFault) -> Told {
             F::UpstreamProtocol,
         ),
     }
+}
+
+/// The answer to a head that could not be read, as it goes over an HTTP/1.1 connection that ends with it.
+pub fn unread(status: StatusCode, request_id: &str) -> bytes::Bytes {
+    let stop = match status {
+        StatusCode::METHOD_NOT_ALLOWED => Stop::Malformed("The gateway opens no tunnels."),
+        _ => Stop::Framing("The request could not be understood."),
+    };
+    let body = form::problem(&Told { status, ..told(&stop) }, request_id);
+    // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
+    let allow = if status == StatusCode::METHOD_NOT_ALLOWED { "Allow:\r\n" } else { "" };
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{allow}Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Request-Id: {request_id}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), &body].concat().into()
 }
 
 /// An answer made here, whole.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer};
+use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
 use super::health::Health;
@@ -167,8 +167,7 @@ impl Lease {
         let mut peer = Box::new(self.endpoint.peer.clone());
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect);
-        // Over HTTP/2 Pingora counts from the request's head, whatever the client still sends: only the request's clock is right.
-        peer.options.read_timeout = (peer.options.alpn == ALPN::H1).then(|| timeouts.silence());
+        // No read timeout: Pingora's counts while the client still sends. The request's clock knows what is waited for.
         // While a chunk waits to be written nothing is read, so this alone bounds a service that stops reading.
         peer.options.write_timeout = Some(timeouts.silence());
         peer.options.idle_timeout = Some(timeouts.keepalive);

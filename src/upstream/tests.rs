@@ -183,10 +183,8 @@ fn timeouts_of_a_route_go_before_its_upstreams() {
     assert_eq!(timeouts.within(secs(0)).connect, secs(0));
     let lease = compile("endpoints: [127.0.0.1:1]", &States::default()).pick(&Tried::default()).unwrap();
     let peer = lease.peer(&timeouts);
-    assert_eq!((peer.options.connection_timeout, peer.options.read_timeout), (Some(secs(1)), Some(secs(90))));
+    assert_eq!((peer.options.connection_timeout, peer.options.read_timeout), (Some(secs(1)), None));
     assert_eq!((peer.options.idle_timeout, peer.options.write_timeout), (Some(secs(50)), Some(secs(90))));
-    let lease = compile("{ endpoints: [127.0.0.1:1], protocol: h2c }", &States::default()).pick(&Tried::default()).unwrap();
-    assert_eq!(lease.peer(&timeouts).options.read_timeout, None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod harness;
 mod cases;
 mod connections;
 mod protocols;
+mod http2;
 mod upstreams;
 mod timeouts;
 mod hostile;

@@ -44,9 +44,13 @@ impl RouteMetrics {
     }
 
     /// A status outside of 100 to 599 counts as none: no answer that HTTP knows.
-    pub(super) fn ended(&self, record: &Record<'_>) {
+    pub(super) fn answered(&self, status: u16) {
         let [none, ..] = &self.0.by_class;
-        self.0.by_class.get(usize::from(record.status / 100)).unwrap_or(none).fetch_add(1, Relaxed);
+        self.0.by_class.get(usize::from(status / 100)).unwrap_or(none).fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ended(&self, record: &Record<'_>) {
+        self.answered(record.status);
         self.0.duration.observe(record.duration.as_secs_f64());
     }
 }
