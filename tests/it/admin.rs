@@ -113,3 +113,17 @@ fn the_admin_listener_answers_head_and_refuses_other_methods() {
     assert_eq!(gateway.admin_ask("HEAD /healthz HTTP/1.1\nHost: localhost").status, 200);
     assert_eq!(gateway.admin_ask("DELETE /config HTTP/1.1\nHost: localhost").status, 405);
 }
+
+#[test]
+fn garbage_does_the_admin_listener_no_harm() {
+    let mut gateway = Gateway::start(ROUTES);
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..50 {
+        let mut connection = Connection::open(gateway.address("admin"));
+        let bytes: Vec<u8> = (0..random.usize(1..500)).map(|_| random.u8(..)).collect();
+        let _ = connection.0.send(bytes);
+        let _ = connection.0.socket().shutdown(std::net::Shutdown::Write);
+    }
+    assert_eq!(gateway.admin("/healthz").status, 200);
+    gateway.assert_sound();
+}

@@ -264,3 +264,19 @@ fn a_request_line_and_fields_may_come_in_pieces() {
     }
     assert_eq!(connection.response("GET").status, 200);
 }
+
+#[test]
+fn one_thread_and_ipv6_will_do() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let gateway = Gateway::start(
+        "process: { threads: 1 }
+listeners: { web: { address: 127.0.0.1:<web> }, six: { address: \"[::1]:<six>\" } }
+routes: { all: { to: { redirect: { location: \"https://{host}{path}\" } } } }",
+    );
+    let address = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, gateway.address("six").port()));
+    let reply = Connection::open(address).ask("GET /x HTTP/1.1\nHost: [::1]:80");
+    assert_eq!(reply.field("location"), Some("https://[::1]/x"));
+    assert_eq!(gateway.logged_path("/x")["client"], "::1");
+}

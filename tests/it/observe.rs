@@ -218,7 +218,6 @@ fn metrics_are_prometheus_text_with_bounded_labels() {
     let gateway = Gateway::start(&format!(
         "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ all: {{ match: {{ hosts: [a] }}, to: {{ upstream: one }} }} }}"
     ));
-    // Readiness tries the listeners itself.
     let accepted = || gateway.metric("banyan_connections_total{listener=\"web\"}").expect("it is there");
     let before = accepted();
     for n in 0..20 {
@@ -235,7 +234,8 @@ fn metrics_are_prometheus_text_with_bounded_labels() {
     sample("banyan_requests_in_flight{route=\"all\"}", 0.0);
     sample("banyan_config_generation", 1.0);
     sample("banyan_config_last_reload_success", 1.0);
-    assert_eq!(accepted() - before, 41.0);
+    // Readiness tries the listener once; that may be counted later.
+    assert!((41.0..=42.0).contains(&(accepted() - before)), "{} connections", accepted() - before);
     sample("banyan_connections{listener=\"web\"}", 0.0);
     sample(&format!("banyan_upstream_endpoint_healthy{{endpoint=\"{origin}\",upstream=\"one\"}}"), 1.0);
     let reply = gateway.admin("/metrics");

@@ -275,6 +275,24 @@ fn a_changed_upstream_is_used_at_once_and_the_old_left() {
 }
 
 #[test]
+fn what_is_no_route_and_no_upstream_changes_too() {
+    let yaml = |format: &str, trusted: &str, slashes: &str| {
+        format!(
+            "observe: {{ access_log: {{ format: {format} }} }}\ntrusted_proxies: [{trusted}]\npaths: {{ encoded_slashes: {slashes} }}\n{}",
+            says("one")
+        )
+    };
+    let ask = |gateway: &Gateway, path: &str| {
+        gateway.ask(&format!("GET {path} HTTP/1.1\nHost: a\nX-Request-Id: from-the-client")).status
+    };
+    let mut gateway = Gateway::start(&yaml("combined", "", "refuse"));
+    assert_eq!(ask(&gateway, "/a%2Fb"), 400);
+    gateway.reload(&yaml("json", "127.0.0.1", "keep"));
+    assert_eq!(ask(&gateway, "/a%2Fb"), 200);
+    assert_eq!(gateway.logged_path("/a%2Fb")["request_id"], "from-the-client");
+}
+
+#[test]
 fn a_change_of_listeners_waits_and_the_rest_applies() {
     let mut gateway = Gateway::start(&says("one"));
     gateway.reload(&format!(

@@ -8,8 +8,12 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+use hyper::body::Frame;
+
 use crate::harness::{
     Gateway, Origin, eventually,
+    h2::{self, Service},
     origin::{Visit, nobody, ok},
     wire::Response,
 };
@@ -286,4 +290,71 @@ fn a_response_without_a_body_leaves_the_connection_in_order() {
         assert_eq!(connection.ask("GET /next HTTP/1.1\nHost: a").text(), "next");
     }
     assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn doubtful_framing_of_a_service_never_reaches_the_client() {
+    for head in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 500\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "Content-Length: 5, 6\r\n\r\nhello!",
+        "Content-Length: five\r\n\r\nhello",
+        "Content-Length: -5\r\n\r\nhello",
+        "Transfer-Encoding: gzip\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let origin = Origin::script(move |visit| {
+            visit.head()?;
+            visit.wire.send(format!("HTTP/1.1 200 OK\r\n{head}"))
+        });
+        let mut gateway = Gateway::before(&origin);
+        let mut connection = gateway.connect();
+        connection.send_head("GET /x HTTP/1.1\nHost: a");
+        match connection.try_response("GET") {
+            Ok(reply) if reply.status == 200 => assert_eq!(reply.text(), "hello", "{head}"),
+            Ok(reply) => assert_eq!(reply.status, 502, "{head}"),
+            Err(e) => panic!("{e}: {head}"),
+        }
+        gateway.assert_sound();
+    }
+}
+
+#[test]
+fn a_service_that_does_not_speak_the_protocol_configured_gives_502() {
+    let origin = Origin::text("HTTP/1.1 only");
+    let gateway = before(&format!("\"{origin}\""), ", protocol: h2c");
+    let reply = gateway.get("/x");
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    let flag = gateway.logged_path("/x")["flag"].clone();
+    assert!(["UPE", "UC", "UF"].contains(&flag.as_str().unwrap()), "{flag}");
+}
+
+#[test]
+fn timeouts_hold_for_http2_services_too() {
+    let silent = Origin::script(|visit| {
+        visit.wire.rest();
+        Ok(())
+    });
+    let gateway = before(&format!("\"{silent}\""), ", protocol: h2c, timeouts: { response: 300ms }");
+    let reply = gateway.get("/x");
+    assert_eq!((reply.status, &gateway.logged_path("/x")["flag"]), (504, &"UT".into()));
+}
+
+#[test]
+fn a_silent_http2_stream_is_cut() {
+    let falls_silent = Service::h2c(|_| {
+        let (sender, body) = h2::stream();
+        sender.send(Frame::data(Bytes::from_static(b"begun"))).unwrap();
+        // Never dropped: the stream does not end.
+        std::mem::forget(sender);
+        http::Response::new(body)
+    });
+    let gateway = before(&format!("\"{falls_silent}\""), ", protocol: h2c, timeouts: { idle: 300ms }");
+    let mut connection = gateway.connect();
+    connection.send_head("GET /x HTTP/1.1\nHost: a");
+    connection.head();
+    assert_eq!(connection.0.chunk().unwrap().unwrap(), b"begun");
+    assert!(connection.0.chunk().is_err(), "an answer that was cut must not look whole");
+    assert_eq!(gateway.logged_path("/x")["flag"], "SI");
 }

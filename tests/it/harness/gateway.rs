@@ -275,7 +275,7 @@ impl Start {
             if within(PATIENCE, ready).is_some() && gateway.is_running() {
                 return gateway;
             }
-            said = gateway.stderr.text();
+            said = if gateway.is_running() { gateway.stderr.text() } else { gateway.stderr.ended() };
             if !said.to_lowercase().contains("in use") {
                 break;
             }
@@ -289,7 +289,7 @@ impl Start {
     pub fn fails(mut self) -> (ExitStatus, String) {
         let dir = self.dir.take().unwrap_or_else(|| tempfile::tempdir().unwrap());
         let mut gateway = self.launch(dir);
-        (gateway.exit(), gateway.stderr.text())
+        (gateway.exit(), gateway.stderr.ended())
     }
 
     fn launch(&self, dir: TempDir) -> Gateway {
