@@ -60,14 +60,6 @@ impl Bytes {
         Self(bytes)
     }
 
-    pub const fn kib(kib: u64) -> Self {
-        Self(kib << 10)
-    }
-
-    pub const fn mib(mib: u64) -> Self {
-        Self(mib << 20)
-    }
-
     pub const fn get(self) -> u64 {
         self.0
     }

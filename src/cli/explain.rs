@@ -115,8 +115,9 @@ impl Story<'_> {
             line("capture", &format!("{name} = {value}"));
         }
         line("policies", &names(route));
-        if let Some(rewrite) = &route.rewrite {
-            line("rewritten", &rewrite.path_and_query(&self.facts, captures).unwrap_or_else(|bad| bad.to_string().into()));
+        if self.config.routes.get(&route.name).is_some_and(|config| config.rewrite.is_some()) {
+            let rewritten = route.rewrite.path_and_query(&self.facts, captures);
+            line("rewritten", &rewritten.unwrap_or_else(|bad| bad.to_string().into()));
         }
         if let Some(config) = self.config.routes.get(&route.name) {
             line("to", &target(&config.to));

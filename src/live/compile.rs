@@ -125,6 +125,7 @@ impl Compiler<'_> {
     fn candidate(&mut self) -> Option<Candidate> {
         let config = &self.loaded.config;
         self.listeners();
+        self.admin_hosts();
         let certificates = self.certificates();
         let upstreams = self.upstreams();
         let router = self.router(&upstreams);
@@ -176,6 +177,21 @@ impl Compiler<'_> {
             }
         }
         self.meaning(|_, found| found.extend(twice));
+    }
+
+    /// A host that could never be asked for would be an option that does nothing.
+    fn admin_hosts(&mut self) {
+        let Some(admin) = &self.loaded.config.admin else { return };
+        let at = Path::root().key("admin").key("hosts");
+        let is_bare = |host: &str| matches!(crate::route::host::parse(host), Ok((_, None)));
+        let odd = admin.hosts.iter().enumerate().filter(|(_, host)| !is_bare(host));
+        let odd: Vec<_> = odd
+            .map(|(index, host)| {
+                Problem::error(at.index(index), format!("`{host}` is not the name of a host"))
+                    .help("write it without scheme and port: `ops.example`")
+            })
+            .collect();
+        self.meaning(|_, found| found.extend(odd));
     }
 
     fn certificates(&mut self) -> BTreeMap<ListenerName, Vec<certs::Certified>> {
@@ -234,7 +250,10 @@ impl Compiler<'_> {
         let chain = Chain::compile(&route.policies, &at.key("policies"), &self.loaded.config.policies, &around);
         let chain = chain.map_err(|found| problems.extend(found)).ok();
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
-        let rewrite = route.rewrite.as_ref().map(|rewrite| Rewrite::compile(rewrite, captures, &at.key("rewrite"))).transpose();
+        let rewrite = match &route.rewrite {
+            Some(rewrite) => Rewrite::compile(rewrite, captures, &at.key("rewrite")),
+            None => Ok(Rewrite::default()),
+        };
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
         match (chain, origin, rewrite) {
             (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
@@ -316,7 +335,7 @@ impl Compiler<'_> {
                 upstreams: Box::default(),
                 chain,
                 origin: Origin::Nowhere,
-                rewrite: None,
+                rewrite: Rewrite::default(),
             }),
             Err(found) => {
                 // Routes that inherit the policy reported the same.

@@ -83,6 +83,8 @@ pub struct Live {
     one_at_a_time: Mutex<()>,
     runtime: OnceLock<Handle>,
     draining: AtomicBool,
+    /// The first health checks are done. Those that a reload brings do not make the gateway unready again.
+    checked: AtomicBool,
 }
 
 /// The first configuration could not be put in force.
@@ -142,6 +144,7 @@ impl Live {
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
             draining: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             source,
             stores,
         })
@@ -180,9 +183,18 @@ impl Live {
     /// Why the gateway should not get new traffic; empty if it should.
     pub fn unready(&self) -> Vec<String> {
         let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
+        draining.into_iter().chain(self.unchecked()).collect()
+    }
+
+    fn unchecked(&self) -> Vec<String> {
+        if self.checked.load(Relaxed) {
+            return Vec::new();
+        }
         let snapshot = self.current.load();
         let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
-        draining.into_iter().chain(unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name()))).collect()
+        let unchecked: Vec<_> = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name())).collect();
+        self.checked.store(unchecked.is_empty(), Relaxed);
+        unchecked
     }
 
     /// Files and directories whose change may change the configuration.
@@ -229,12 +241,10 @@ impl Live {
         self.stores.metrics.published(snapshot.generation, SystemTime::now());
         self.retain(&snapshot);
         let waits = self.note(None, &loaded.config);
-        tracing::info!(
-            generation = snapshot.generation,
-            hash = snapshot.hash,
-            waits_for_restart = waits.join(", "),
-            "configuration in force"
-        );
+        tracing::info!(generation = snapshot.generation, hash = snapshot.hash, "configuration in force");
+        if !waits.is_empty() {
+            tracing::warn!(waits_for_restart = waits.join(", "), "changed, but only a restart applies it");
+        }
         snapshot.generation
     }
 

@@ -83,6 +83,10 @@ pub struct Endpoint<'a> {
     pub healthy: bool,
     /// How often it became healthy, and unhealthy.
     pub turned: [u64; 2],
+    /// Requests that it has now.
+    pub in_flight: usize,
+    /// Tries that ended with a fault of its own.
+    pub faults: u64,
 }
 
 impl Metrics {
@@ -211,7 +215,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(route::families(&self.known().routes));
         let endpoints: Vec<_> = endpoints.into_iter().collect();
-        families.push(health(&endpoints));
+        families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
@@ -263,13 +267,22 @@ impl Drop for Open {
 }
 
 /// Made anew for each scrape, so endpoints that are gone leave nothing behind.
-fn health(endpoints: &[Endpoint<'_>]) -> MetricFamily {
-    let series = endpoints.iter().map(|endpoint| {
-        let address = endpoint.address.to_string();
-        let labels = family::labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
-        (labels, f64::from(u8::from(endpoint.healthy)))
-    });
-    gauges("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.", series)
+fn by_endpoint(endpoints: &[Endpoint<'_>]) -> [MetricFamily; 3] {
+    let series = |figure: fn(&Endpoint<'_>) -> f64| {
+        endpoints.iter().map(move |endpoint| {
+            let address = endpoint.address.to_string();
+            let labels = family::labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
+            (labels, figure(endpoint))
+        })
+    };
+    let healthy = series(|endpoint| f64::from(u8::from(endpoint.healthy)));
+    let in_flight = series(|endpoint| endpoint.in_flight as f64);
+    let faults = series(|endpoint| endpoint.faults as f64);
+    [
+        gauges("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.", healthy),
+        gauges("banyan_upstream_endpoint_in_flight", "Requests that an endpoint has now.", in_flight),
+        counters("banyan_upstream_endpoint_faults_total", "Tries that ended with a fault of the endpoint.", faults),
+    ]
 }
 
 /// Kept by the endpoints, which outlive reloads.

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use pingora_http::ResponseHeader;
-
 use crate::upstream::Upstream;
 
 pub mod redirect;
@@ -42,13 +39,6 @@ impl Origin {
         };
         one.into_iter().chain(several.into_iter().flatten())
     }
-}
-
-/// An answer made here. Without framing headers: whoever writes it adds those of the connection.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub head: ResponseHeader,
-    pub body: Bytes,
 }
 
 /// Requests and upstreams to test with.

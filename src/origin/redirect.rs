@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, uri::Authority};
 use pingora_http::ResponseHeader;
 
-use super::{Answer, template::Template};
+use super::template::Template;
 use crate::{
     config::{
         self,
         problem::{Path, Problem},
     },
     exchange::{Captures, Facts, Stop},
+    reply::Reply,
 };
 
 /// The statuses that are redirects with a location.
@@ -62,11 +63,11 @@ impl Redirect {
     ///
     /// # Errors
     /// If the request has no host and the location needs it, or what was captured would send the client to another host.
-    pub fn answer(&self, facts: &Facts, captures: &Captures) -> Result<Answer, Stop> {
+    pub fn answer(&self, facts: &Facts, captures: &Captures) -> Result<Reply, Stop> {
         let location = self.location(facts, captures)?;
         let mut head = ResponseHeader::build(self.status, Some(8)).map_err(fault)?;
         head.insert_header(header::LOCATION, location).map_err(fault)?;
-        Ok(Answer { head, body: Bytes::new() })
+        Ok(Reply { head, body: Bytes::new() })
     }
 
     fn location(&self, facts: &Facts, captures: &Captures) -> Result<HeaderValue, Stop> {

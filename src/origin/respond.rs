@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
 
-use super::Answer;
 use crate::config::{
     self,
     problem::{Path, Problem},
 };
+use crate::reply::Reply;
 
 /// Headers that say how a message is framed or what a connection is for. They are the gateway's own.
 const FRAMING: [HeaderName; 7] = [
@@ -24,7 +24,7 @@ const FRAMING: [HeaderName; 7] = [
 /// A fixed response.
 #[derive(Clone, Debug)]
 pub struct Respond {
-    answer: Box<Answer>,
+    answer: Box<Reply>,
 }
 
 impl Respond {
@@ -44,10 +44,10 @@ impl Respond {
             return Err(problems);
         }
         let head = head(status, headers).map_err(|e| vec![Problem::error(at.clone(), e.to_string())])?;
-        Ok(Self { answer: Box::new(Answer { head, body: Bytes::from(config.body.clone()) }) })
+        Ok(Self { answer: Box::new(Reply { head, body: Bytes::from(config.body.clone()) }) })
     }
 
-    pub fn answer(&self) -> &Answer {
+    pub fn answer(&self) -> &Reply {
         &self.answer
     }
 }

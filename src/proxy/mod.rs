@@ -4,14 +4,13 @@
 //! names an upstream; `upstream_peer` picks an endpoint; the response hooks go the way back; `logging` ends it.
 
 use std::{
-    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
     protocols::Digest,
@@ -20,17 +19,13 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use self::{
-    ctx::{Ctx, Tries},
-    facts::Connection,
-    fault::Meaning,
-};
+use self::{ctx::Ctx, facts::Connection, fault::Meaning};
 use crate::{
     config::route::Scheme,
     exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
-    origin::{Answer, HostRewrite, Origin},
+    origin::Origin,
     reply::Reply,
     route::Route,
     stores::Stores,
@@ -42,6 +37,7 @@ pub mod facts;
 pub mod fault;
 pub mod forwarded;
 mod framing;
+mod head;
 mod log;
 
 /// Most tries to connect for one request: the first, and others on other endpoints.
@@ -52,18 +48,6 @@ const KEEPALIVE_SECONDS: u64 = 75;
 
 /// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
 const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-static HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-];
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -113,7 +97,7 @@ impl Gateway {
     }
 
     /// Goes where the route leads: an answer to send, or none when an upstream was named.
-    fn lead(&self, ctx: &mut Ctx) -> Result<Option<Answer>, Stop> {
+    fn lead(&self, ctx: &mut Ctx) -> Result<Option<Reply>, Stop> {
         let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
         ctx.tries.upstream = match &route.origin {
             Origin::Upstream(upstream) => Some(upstream.clone()),
@@ -127,7 +111,7 @@ impl Gateway {
 
     /// Sends an answer of our own, through the response policies.
     async fn answer(&self, session: &mut Session, ctx: &mut Ctx, mut reply: Reply) -> pingora_core::Result<()> {
-        finish_head(&mut reply.head, ctx);
+        head::finish(&mut reply.head, ctx);
         reply.send(session).await
     }
 
@@ -202,13 +186,6 @@ fn idle_from_now(ctx: &Ctx) {
     }
 }
 
-/// A response without a body: nothing can be waited for after its head (RFC 9112 §6.3).
-fn is_bodiless(request: &RequestHeader, head: &ResponseHeader) -> bool {
-    request.method == Method::HEAD
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
-}
-
 /// What the connection says of itself.
 fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
     let peer = session.client_addr().and_then(|address| address.as_inet());
@@ -216,103 +193,6 @@ fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
-}
-
-/// What a service gets: the head as it was matched, with what the gateway says of the client.
-fn prepare_head(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
-    let (Some(route), Some(facts), Some(_permit)) = (&ctx.route, &ctx.facts, &ctx.permit) else { return Err(no_permit()) };
-    let fault = |error: Box<Error>| Stop::Fault(anyhow::anyhow!("request head: {error}"));
-    if !head.headers.contains_key(header::HOST)
-        && let Some(host) = named_host(facts, &ctx.tries)
-    {
-        head.insert_header(header::HOST, host).map_err(fault)?;
-    }
-    head.remove_header(&header::EXPECT);
-    join_cookies(head).map_err(fault)?;
-    forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
-    head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
-    if let Some(trace) = &ctx.trace {
-        trace.apply(head).map_err(fault)?;
-    }
-    set_target(head, route, facts, &ctx.captures)?;
-    if let Some(host) = upstream_host(route, &ctx.tries) {
-        head.insert_header(header::HOST, host).map_err(fault)?;
-    }
-    route.chain.upstream_request(head, facts, &mut ctx.memo)
-}
-
-/// The Host of a request that has no such field: the one in its target, else, of HTTP/1.0, the service's own name.
-fn named_host(facts: &Facts, tries: &Tries) -> Option<HeaderValue> {
-    match (facts.host.as_str(), facts.port) {
-        ("", _) => tries.lease.as_ref().map(|lease| lease.host().clone()),
-        (host, None) => HeaderValue::from_str(host).ok(),
-        (host, Some(port)) => HeaderValue::from_str(&format!("{host}:{port}")).ok(),
-    }
-}
-
-/// HTTP/2 may split cookies over several fields; elsewhere they are one (RFC 9113 §8.2.3).
-fn join_cookies(head: &mut RequestHeader) -> pingora_core::Result<()> {
-    let mut fields = head.headers.get_all(header::COOKIE).iter();
-    if fields.next().is_none() || fields.next().is_none() {
-        return Ok(());
-    }
-    let joined: Vec<&[u8]> = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    let joined = joined.join(&b"; "[..]);
-    head.insert_header(header::COOKIE, joined)
-}
-
-/// The normalised path, rewritten, in place of what the client wrote.
-fn set_target(head: &mut RequestHeader, route: &Route, facts: &Facts, captures: &Captures) -> Result<(), Stop> {
-    let target = match &route.rewrite {
-        Some(rewrite) => rewrite.path_and_query(facts, captures).map_err(|_| Stop::Malformed("The path cannot be rewritten."))?,
-        None => path_and_query(facts),
-    };
-    if head.raw_path() == target.as_bytes() && head.uri.authority().is_none() {
-        return Ok(());
-    }
-    head.set_raw_path(target.as_bytes()).map_err(|_| Stop::Malformed("The request target is not a URI."))
-}
-
-fn path_and_query(facts: &Facts) -> Cow<'_, str> {
-    match &facts.query {
-        Some(query) => Cow::Owned(format!("{}?{query}", facts.path)),
-        None => Cow::Borrowed(&facts.path),
-    }
-}
-
-fn upstream_host(route: &Route, tries: &Tries) -> Option<HeaderValue> {
-    match route.rewrite.as_ref()?.host() {
-        HostRewrite::Preserve => None,
-        HostRewrite::Upstream => tries.lease.as_ref().map(|lease| lease.host().clone()),
-        HostRewrite::Literal(host) => Some(host.clone()),
-    }
-}
-
-fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    let nominated: Vec<HeaderName> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
-        head.remove_header(name);
-    }
-}
-
-/// The last of a response head before the client gets it: the edge ring, and the request's id.
-fn finish_head(head: &mut ResponseHeader, ctx: &mut Ctx) {
-    if let Some(id) = &ctx.request_id {
-        // The id is a header value already; this cannot fail.
-        let _ = head.insert_header(&X_REQUEST_ID, id.clone());
-    }
-    let (Some(route), Some(facts)) = (&ctx.route, &ctx.facts) else { return };
-    if let Err(stop) = route.chain.response(head, facts, &mut ctx.memo) {
-        tracing::error!(?stop, "fault of a response policy");
-    }
 }
 
 /// The route that takes a request; the one of unmatched requests, and why, if none does.
@@ -352,7 +232,7 @@ impl ProxyHttp for Gateway {
         };
         match led {
             Ok(Some(answer)) => {
-                self.answer(session, ctx, Reply { head: answer.head, body: answer.body }).await?;
+                self.answer(session, ctx, answer).await?;
                 Ok(true)
             }
             Ok(None) => {
@@ -424,7 +304,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
-        prepare_head(head, ctx).map_err(|stop| stopped(ctx, stop))?;
+        head::prepare(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         ctx.tries.sent = Some(Instant::now());
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
@@ -473,12 +353,12 @@ impl ProxyHttp for Gateway {
         ctx.clock.head_came();
         ctx.tries.head_came = true;
         ctx.tries.first_byte = ctx.tries.sent.map(|sent| sent.elapsed());
-        match is_bodiless(session.req_header(), head) {
+        match head::is_bodiless(session.req_header(), head) {
             true => ctx.clock.stop(),
             false => idle_from_now(ctx),
         }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            strip_hop_by_hop(head);
+            head::strip_hop_by_hop(head);
         }
         // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
         if head.version < Version::HTTP_11 {
@@ -510,7 +390,7 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-            finish_head(head, ctx);
+            head::finish(head, ctx);
         }
         Ok(())
     }

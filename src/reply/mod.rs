@@ -167,7 +167,8 @@ pub fn unread(status: StatusCode, request_id: &str) -> bytes::Bytes {
     [head.as_bytes(), &body].concat().into()
 }
 
-/// An answer made here, whole.
+/// An answer made here, whole, without framing headers: those are the connection's.
+#[derive(Clone, Debug)]
 pub struct Reply {
     pub head: ResponseHeader,
     pub body: bytes::Bytes,

@@ -32,7 +32,7 @@ mod conflict;
 pub struct Route {
     pub name: RouteName,
     pub chain: Chain,
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Rewrite,
     pub timeouts: RouteTimeouts,
     pub origin: Origin,
     pub metrics: RouteMetrics,

@@ -98,6 +98,8 @@ fn exposition(live: &Live) -> String {
             address: endpoint.address,
             healthy: endpoint.healthy,
             turned: endpoint.turned,
+            in_flight: endpoint.in_flight,
+            faults: endpoint.faults,
         })
     });
     live.stores().metrics.render(endpoints)

@@ -132,11 +132,6 @@ impl Tried {
     pub fn contains(&self, address: &SocketAddr) -> bool {
         self.0.contains(address)
     }
-
-    /// How many tries there were.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl Endpoint {

@@ -4,7 +4,7 @@
 //! turn it is. What must outlive a reload is kept in [`States`] by upstream name and address.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
@@ -199,12 +199,6 @@ impl States {
         running.retain(|_, upstream| upstream.strong_count() > 0);
         let before = running.insert(upstream.name.clone(), Arc::downgrade(upstream))?.upgrade()?;
         (!Arc::ptr_eq(&before, upstream)).then_some(before)
-    }
-
-    /// The upstreams that run, by name.
-    pub fn all(&self) -> BTreeMap<UpstreamName, Arc<Upstream>> {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.iter().filter_map(|(name, upstream)| Some((name.clone(), upstream.upgrade()?))).collect()
     }
 }
 

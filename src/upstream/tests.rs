@@ -77,7 +77,6 @@ fn what_was_tried_is_not_picked_again() {
         tried.push(lease.address());
     }
     assert_eq!(upstream.pick(&tried).unwrap_err(), UpstreamFault::NoEndpoint);
-    assert_eq!(tried.count(), 3);
 }
 
 #[test]
@@ -106,9 +105,9 @@ fn reload_that_changes_nothing_keeps_the_running_upstream() {
     let running = compile(WEIGHTED, &states);
     running.start(&states);
     assert!(Arc::ptr_eq(&running, &compile(WEIGHTED, &states)));
-    assert_eq!(states.all().len(), 1);
+    assert!(states.running(&name()).is_some());
     drop(running);
-    assert_eq!(states.all().len(), 0);
+    assert!(states.running(&name()).is_none());
 }
 
 #[test]

@@ -121,11 +121,6 @@ impl Loaded {
     pub fn declared_upstreams(&self) -> impl Iterator<Item = &str> {
         self.sources.names("upstreams")
     }
-
-    /// The names of all routes that are written, those with mistakes in them too.
-    pub fn declared_routes(&self) -> impl Iterator<Item = &str> {
-        self.sources.names("routes")
-    }
 }
 
 /// Files on their way into one configuration.

@@ -44,7 +44,7 @@ fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {
 }
 
 fn endpoint(upstream: &UpstreamName, port: u16, healthy: bool) -> Endpoint<'_> {
-    Endpoint { upstream, address: ([127, 0, 0, 1], port).into(), healthy, turned: [0, 0] }
+    Endpoint { upstream, address: ([127, 0, 0, 1], port).into(), healthy, turned: [0, 0], in_flight: 0, faults: 0 }
 }
 
 /// The value of one series, if it is there.
