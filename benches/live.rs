@@ -1,5 +1,7 @@
 //! Compiling a configuration of 10,000 routes, YAML parsing apart: what a reload costs.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may stop")]
+
 use std::{fmt::Write, hint::black_box, time::Duration};
 
 use banyan::{
@@ -38,7 +40,7 @@ fn stores(loaded: &Loaded) -> Stores {
 }
 
 fn compile(criterion: &mut Criterion) {
-    let loaded = load::from_text("bench", &configuration());
+    let loaded = std::sync::Arc::new(load::from_text("bench", &configuration()));
     let candidate = live::compile(&loaded, &stores(&loaded), 1).unwrap_or_else(|problems| panic!("{}", problems[0].message));
     assert_eq!(candidate.snapshot.router.routes().count(), ROUTES, "every route is compiled");
     let mut group = criterion.benchmark_group("live");

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -60,7 +61,7 @@ impl Place {
 
 impl Check {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let loaded = load::load(self.place.path());
+        let loaded = Arc::new(load::load(self.place.path()));
         let problems = live::check(&loaded);
         let text = match self.format {
             Format::Text => text(&loaded, &problems, self.place.path()),

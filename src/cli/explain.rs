@@ -39,7 +39,7 @@ pub struct Explain {
 
 impl Explain {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let loaded = load::load(self.place.path());
+        let loaded = std::sync::Arc::new(load::load(self.place.path()));
         match live::compile(&loaded, &Stores::closed(&loaded.config)?, 0) {
             Ok(candidate) => super::print(self.tell(&loaded.config, &candidate.snapshot).as_bytes()),
             Err(problems) => {
@@ -207,7 +207,7 @@ routes:
     fn check(method: &str, url: &str, expected: &str) {
         use clap::Parser;
 
-        let loaded = load::from_text("a.yaml", CONFIG);
+        let loaded = std::sync::Arc::new(load::from_text("a.yaml", CONFIG));
         let candidate = live::compile(&loaded, &Stores::closed(&loaded.config).unwrap(), 0)
             .map_err(|problems| loaded.sources.render(&problems, Colour::Never))
             .unwrap_or_else(|error| panic!("{error}"));

@@ -46,7 +46,7 @@ impl Candidate {
 }
 
 /// Every problem of a configuration: those of reading and those of meaning.
-pub fn check(loaded: &Loaded) -> Vec<Problem> {
+pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
     match Stores::closed(&loaded.config) {
         Ok(stores) => match compile(loaded, &stores, 0) {
             Ok(candidate) => candidate.warnings,
@@ -60,7 +60,7 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
 ///
 /// # Errors
 /// All problems, warnings among them, if one is an error.
-pub fn compile(loaded: &Loaded, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
+pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let mut compiler = Compiler { loaded, stores, generation, problems: loaded.problems.clone() };
     let candidate = compiler.candidate();
     match candidate {
@@ -115,7 +115,7 @@ fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
 }
 
 struct Compiler<'a> {
-    loaded: &'a Loaded,
+    loaded: &'a Arc<Loaded>,
     stores: &'a Stores,
     generation: u64,
     problems: Vec<Problem>,
@@ -133,7 +133,7 @@ impl Compiler<'_> {
             snapshot: Snapshot {
                 generation: self.generation,
                 hash: hash(self.loaded),
-                redacted: self.loaded.sources.redacted(config),
+                loaded: self.loaded.clone(),
                 router: router?,
                 unmatched: Arc::new(unmatched?),
                 slashes: config.paths.encoded_slashes,

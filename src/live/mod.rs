@@ -42,8 +42,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Content hash of the configuration and of the files it names.
     pub hash: String,
-    /// The effective configuration, without secrets.
-    pub redacted: serde_json::Value,
+    /// What it was compiled from.
+    loaded: Arc<Loaded>,
     pub router: Router,
     /// What requests meet that no route takes: the gateway's own policies.
     pub unmatched: Arc<Route>,
@@ -96,6 +96,11 @@ pub enum StartError {
 }
 
 impl Snapshot {
+    /// The effective configuration, without secrets. Made when asked for: it costs as much as half a compilation.
+    pub fn redacted(&self) -> serde_json::Value {
+        self.loaded.sources.redacted(&self.loaded.config)
+    }
+
     pub fn is_trusted(&self, address: &IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|net| net.contains(&address))
@@ -116,7 +121,7 @@ impl Live {
     /// # Errors
     /// It has errors, or what it names cannot be opened.
     pub fn start(source: Source) -> Result<Self, StartError> {
-        let loaded = source.load();
+        let loaded = Arc::new(source.load());
         let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Never));
         let problems = check(&loaded);
         if problems.iter().any(Problem::is_error) {
@@ -133,7 +138,7 @@ impl Live {
             watched: ArcSwap::from_pointee(compile::watched(&loaded)),
             current: ArcSwap::from_pointee(candidate.snapshot),
             status: ArcSwap::from_pointee(status),
-            started_with: loaded.config,
+            started_with: loaded.config.clone(),
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -194,7 +199,7 @@ impl Live {
     pub fn reload(&self) -> Result<u64, String> {
         let _one = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let _inside = self.runtime.get().map(Handle::enter);
-        let loaded = self.source.load();
+        let loaded = Arc::new(self.source.load());
         self.watched.store(Arc::new(compile::watched(&loaded)));
         let running = self.current.load_full();
         match compile(&loaded, &self.stores, running.generation + 1) {

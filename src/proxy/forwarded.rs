@@ -17,8 +17,19 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Headers by which proxies speak of the client beside the ones we write. Services believe them, so they go.
-static DROPPED: [HeaderName; 7] = [
+/// Headers by which proxies speak of the client beside the ones we write. Services believe them, so they go unless the peer is trusted.
+static DROPPED: [HeaderName; 16] = [
+    HeaderName::from_static("client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("x-forwarded-user"),
+    // These replace the path in some frameworks, so rules about paths would be passed by.
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-original-host"),
+    // CGI hands it on as HTTP_PROXY (httpoxy, CVE-2016-5385).
+    HeaderName::from_static("proxy"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-server"),
@@ -34,6 +45,8 @@ const HOPS_MAX: usize = 32;
 /// What trusted proxies said of the way that a request came.
 #[derive(Clone, Debug, Default)]
 pub struct Hops {
+    /// Whether the peer is trusted at all.
+    trusted: bool,
     /// Addresses from the client to the proxy before us, as far back as they can be read.
     addresses: Vec<IpAddr>,
     scheme: Option<Scheme>,
@@ -59,11 +72,12 @@ impl Hops {
     }
 }
 
-/// Reads what came. X-Forwarded-For is preferred to Forwarded, because proxies that append to only one append to that.
+/// Reads what came. With X-Forwarded-For there, Forwarded is not believed: a proxy that writes the one may pass on the other as a
+/// client sent it.
 pub fn read(headers: &HeaderMap) -> Hops {
-    let forwarded = joined(headers, &FORWARDED);
-    let elements = forwarded.as_deref().unwrap_or_default();
     let listed = joined(headers, &X_FORWARDED_FOR);
+    let forwarded = joined(headers, &FORWARDED).filter(|elements| listed.is_none() && is_balanced(elements));
+    let elements = forwarded.as_deref().unwrap_or_default();
     let addresses = match &listed {
         Some(list) => readable(list.split(',')),
         None => readable(elements.split(',').map(|element| parameter(element, "for").unwrap_or_default())),
@@ -71,13 +85,13 @@ pub fn read(headers: &HeaderMap) -> Hops {
     let last = |name: &HeaderName| headers.get_all(name).iter().next_back();
     let proto = last(&X_FORWARDED_PROTO).and_then(|value| value.to_str().ok()).and_then(|list| list.rsplit(',').next());
     let proto = proto.or_else(|| elements.rsplit(',').next().and_then(|element| parameter(element, "proto")));
-    Hops { addresses, scheme: proto.and_then(scheme), host: last(&X_FORWARDED_HOST).cloned(), forwarded }
+    Hops { trusted: true, addresses, scheme: proto.and_then(scheme), host: last(&X_FORWARDED_HOST).cloned(), forwarded }
 }
 
 /// Writes how the request came to us into what goes to the service, in place of anything the client said.
 pub fn write(head: &mut RequestHeader, facts: &Facts, hops: &Hops) -> pingora_core::Result<()> {
-    for name in &DROPPED {
-        head.remove_header(name);
+    if !hops.trusted {
+        drop_claims(head);
     }
     let authority = head.headers.get(http::header::HOST).cloned();
     head.insert_header(&X_FORWARDED_FOR, chain(&hops.addresses, facts.peer))?;
@@ -90,6 +104,36 @@ pub fn write(head: &mut RequestHeader, facts: &Facts, hops: &Hops) -> pingora_co
             Ok(())
         }
     }
+}
+
+/// Takes out what only a proxy may say, in the spelling with underscores too: CGI and WSGI take the two for one.
+fn drop_claims(head: &mut RequestHeader) {
+    for name in &DROPPED {
+        head.remove_header(name);
+    }
+    let spelled = |name: &&HeaderName| name.as_str().contains('_') && is_claim(&name.as_str().replace('_', "-"));
+    let spelled: Vec<HeaderName> = head.headers.keys().filter(spelled).cloned().collect();
+    for name in &spelled {
+        head.remove_header(name);
+    }
+}
+
+fn is_claim(name: &str) -> bool {
+    [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST].into_iter().chain(&DROPPED).any(|claim| claim.as_str() == name)
+}
+
+/// Whether every quote is closed, so that what we add stands outside of it.
+fn is_balanced(elements: &str) -> bool {
+    let mut quoted = false;
+    let mut bytes = elements.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn chain(earlier: &[IpAddr], peer: SocketAddr) -> String {
@@ -220,6 +264,8 @@ mod tests {
             ("x-forwarded-host", "evil"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("proxy", "evil"),
         ];
         assert_eq!(
             written(&claims, false),
@@ -229,7 +275,12 @@ mod tests {
 
     #[test]
     fn what_a_trusted_proxy_says_is_passed_on_with_our_own_hop() {
-        let said = [("host", "a"), ("x-forwarded-for", "1.1.1.1, 2001:db8::1"), ("x-forwarded-host", "shop.example")];
+        let said = [
+            ("host", "a"),
+            ("forwarded", "for=6.6.6.6;host=\"passed on from the client"),
+            ("x-forwarded-for", "1.1.1.1, 2001:db8::1"),
+            ("x-forwarded-host", "shop.example"),
+        ];
         assert_eq!(
             written(&said, true),
             "forwarded: for=1.1.1.1, for=\"[2001:db8::1]\", for=10.0.0.1;host=\"a\";proto=http | host: a | x-forwarded-for: 1.1.1.1, 2001:db8::1, 10.0.0.1 | x-forwarded-host: shop.example | x-forwarded-proto: http"

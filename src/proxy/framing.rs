@@ -11,17 +11,14 @@ use crate::exchange::Stop;
 const BOTH: Stop = Stop::Framing("The request has both Transfer-Encoding and Content-Length.");
 const LENGTHS: Stop = Stop::Framing("The request has more than one Content-Length.");
 
-/// Looks at how an HTTP/1 request says where it ends. HTTP/2 frames cannot be doubted.
+/// Looks at how a request says where it ends. The frames of HTTP/2 cannot be doubted, but its fields go on to HTTP/1 services.
 ///
 /// # Errors
 /// It says it twice.
 pub fn check(session: &ServerSession) -> Result<(), Stop> {
     let headers = &session.req_header().headers;
-    if session.is_http2() {
-        return Ok(());
-    }
     // Pingora has dropped Content-Length from the parsed head by now: only the head as it came still has it.
-    if headers.contains_key(header::TRANSFER_ENCODING) && has_length(&session.to_h1_raw()) {
+    if !session.is_http2() && headers.contains_key(header::TRANSFER_ENCODING) && has_length(&session.to_h1_raw()) {
         return Err(BOTH);
     }
     one_length(headers)

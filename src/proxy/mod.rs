@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     config::route::Scheme,
-    exchange::{Captures, Facts, Inbound, Stop},
+    exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::{Answer, HostRewrite, Origin},
@@ -56,8 +56,14 @@ const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-static HOP_BY_HOP: [HeaderName; 4] =
-    [header::CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), header::UPGRADE];
+static HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::UPGRADE,
+    header::TE,
+    header::PROXY_AUTHENTICATE,
+];
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -440,6 +446,10 @@ impl ProxyHttp for Gateway {
     ) -> pingora_core::Result<()> {
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
+        }
+        // Nobody asked for another protocol: what follows would be no HTTP for anyone.
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
         ctx.clock.head_came();
         ctx.tries.head_came = true;

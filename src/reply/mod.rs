@@ -196,7 +196,8 @@ impl Reply {
     pub async fn send(mut self, session: &mut Session) -> pingora_core::Result<()> {
         settle_request_body(session).await;
         let bodiless = matches!(self.head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if !bodiless && !form::is_trailers_only(&self.head) {
+        let trailers_only = session.is_http2() && form::is_trailers_only(&self.head);
+        if !bodiless && !trailers_only {
             self.head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         }
         if self.body.is_empty() || session.req_header().method == Method::HEAD {

@@ -83,7 +83,7 @@ fn told(live: &Live) -> admin::Active {
     admin::Active {
         generation: snapshot.generation,
         hash: snapshot.hash.clone(),
-        config: snapshot.redacted.clone(),
+        config: snapshot.redacted(),
         loaded_at: status.at,
         error: status.error.clone(),
         waits_for_restart: status.waits_for_restart.clone(),

@@ -42,7 +42,7 @@ fn text_loads(name: &str, text: &str) {
     furnish(folder.path(), &serde_yaml::from_str(text).unwrap());
     let copy = folder.path().join("banyan.yaml");
     fs::write(&copy, text).unwrap();
-    let loaded = load::load(&copy);
+    let loaded = std::sync::Arc::new(load::load(&copy));
     let problems = live::check(&loaded);
     assert!(problems.is_empty(), "{name}:\n{}", loaded.sources.render(&problems, Colour::Never));
 }

@@ -13,6 +13,7 @@ mod timeouts;
 mod hostile;
 mod observe;
 mod admin;
+mod attacks;
 mod reload;
 mod load;
 mod commands;
