@@ -204,6 +204,7 @@ impl Live {
         let running = self.current.load_full();
         match compile(&loaded, &self.stores, running.generation + 1) {
             Ok(candidate) if candidate.snapshot.hash == running.hash => {
+                self.stores.metrics.published(running.generation, SystemTime::now());
                 self.note(None, &loaded.config);
                 Ok(running.generation)
             }
@@ -213,7 +214,7 @@ impl Live {
                 tracing::error!("configuration refused; generation {} stays in force\n{error}", running.generation);
                 self.stores.metrics.refused(SystemTime::now());
                 self.retain(&running);
-                self.note(Some(error.clone()), &self.started_with);
+                self.note(Some(error.clone()), &running.loaded.config);
                 Err(error)
             }
         }

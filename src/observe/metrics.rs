@@ -39,7 +39,6 @@ pub struct Metrics {
     flagged: Vec<IntCounter>,
     first_byte: HistogramVec,
     retries: IntCounterVec,
-    transitions: IntCounterVec,
     connections: IntGaugeVec,
     connections_total: IntCounterVec,
     generation: IntGauge,
@@ -62,8 +61,6 @@ struct Known {
 pub struct UpstreamMetrics {
     first_byte: Histogram,
     retries: IntCounter,
-    became_healthy: IntCounter,
-    became_unhealthy: IntCounter,
 }
 
 /// The series of one listener. A clone counts in the same series.
@@ -83,6 +80,8 @@ pub struct Endpoint<'a> {
     pub upstream: &'a UpstreamName,
     pub address: SocketAddr,
     pub healthy: bool,
+    /// How often it became healthy, and unhealthy.
+    pub turned: [u64; 2],
 }
 
 impl Metrics {
@@ -108,11 +107,6 @@ impl Metrics {
                 "upstream",
             )?,
             retries: new.counters("upstream_retries_total", "Tries after the first, by upstream.", &["upstream"])?,
-            transitions: new.counters(
-                "upstream_health_transitions_total",
-                "Endpoints that became healthy or unhealthy, by upstream.",
-                &["upstream", "to"],
-            )?,
             connections: new.gauges("connections", "Open client connections, by listener.", "listener")?,
             connections_total: new.counters("connections_total", "Accepted client connections, by listener.", &["listener"])?,
             generation: new.gauge("config_generation", "Number of the active configuration since the start.")?,
@@ -148,8 +142,6 @@ impl Metrics {
         UpstreamMetrics {
             first_byte: self.first_byte.with_label_values(&[name]),
             retries: self.retries.with_label_values(&[name]),
-            became_healthy: self.transitions.with_label_values(&[name, "healthy"]),
-            became_unhealthy: self.transitions.with_label_values(&[name, "unhealthy"]),
         }
     }
 
@@ -216,7 +208,9 @@ impl Metrics {
     pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> String {
         let mut families = self.registry.gather();
         families.extend(route::families(&self.known().routes));
-        families.push(health(endpoints));
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        families.push(health(&endpoints));
+        families.push(transitions(&endpoints));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
@@ -238,22 +232,11 @@ impl Metrics {
     fn forget_upstream(&self, name: &str) -> bool {
         let _ = self.first_byte.remove_label_values(&[name]);
         let _ = self.retries.remove_label_values(&[name]);
-        for to in ["healthy", "unhealthy"] {
-            let _ = self.transitions.remove_label_values(&[name, to]);
-        }
         false
     }
 }
 
 impl UpstreamMetrics {
-    pub fn became_healthy(&self) {
-        self.became_healthy.inc();
-    }
-
-    pub fn became_unhealthy(&self) {
-        self.became_unhealthy.inc();
-    }
-
     fn ended(&self, record: &Record<'_>) {
         self.retries.inc_by(u64::from(record.tries.saturating_sub(1)));
         if let Some(first_byte) = record.upstream_first_byte {
@@ -278,13 +261,27 @@ impl Drop for Open {
 }
 
 /// Made anew for each scrape, so endpoints that are gone leave nothing behind.
-fn health<'a>(endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> MetricFamily {
-    let series = endpoints.into_iter().map(|endpoint| {
+fn health(endpoints: &[Endpoint<'_>]) -> MetricFamily {
+    let series = endpoints.iter().map(|endpoint| {
         let address = endpoint.address.to_string();
         let labels = family::labels([("endpoint", address.as_str()), ("upstream", endpoint.upstream.as_str())]);
         (labels, f64::from(u8::from(endpoint.healthy)))
     });
     gauges("banyan_upstream_endpoint_healthy", "1 if an endpoint takes requests, else 0.", series)
+}
+
+/// Kept by the endpoints, which outlive reloads.
+fn transitions(endpoints: &[Endpoint<'_>]) -> MetricFamily {
+    let mut counts = BTreeMap::new();
+    for endpoint in endpoints {
+        for (to, count) in ["healthy", "unhealthy"].into_iter().zip(endpoint.turned) {
+            *counts.entry((endpoint.upstream.as_str(), to)).or_insert(0) += count;
+        }
+    }
+    let series =
+        counts.into_iter().map(|((upstream, to), count)| (family::labels([("to", to), ("upstream", upstream)]), count as f64));
+    let help = "Endpoints that became healthy or unhealthy, by upstream.";
+    counters("banyan_upstream_health_transitions_total", help, series)
 }
 
 /// Makes metrics and registers them.

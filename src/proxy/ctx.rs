@@ -59,7 +59,9 @@ pub struct Tries {
     pub began: Option<Instant>,
     /// How long the last connection took; zero for a pooled one.
     pub connect: Option<Duration>,
-    /// From the first try to the response head.
+    /// When the last try's request head was sent.
+    pub sent: Option<Instant>,
+    /// From then to the response head.
     pub first_byte: Option<Duration>,
     /// Of the last try.
     pub timeouts: Option<EffectiveTimeouts>,

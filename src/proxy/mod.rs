@@ -407,6 +407,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         prepare_head(head, ctx).map_err(|stop| stopped(ctx, stop))?;
+        ctx.tries.sent = Some(Instant::now());
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
             false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
@@ -453,7 +454,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.clock.head_came();
         ctx.tries.head_came = true;
-        ctx.tries.first_byte = Some(ctx.started.elapsed());
+        ctx.tries.first_byte = ctx.tries.sent.map(|sent| sent.elapsed());
         match is_bodiless(session.req_header(), head) {
             true => ctx.clock.stop(),
             false => idle_from_now(ctx),

@@ -1,4 +1,5 @@
-//! Keeps the configuration in force: health checks from the start, a reload on SIGHUP and when a file changes.
+//! Keeps the configuration in force: health checks from the start, a reload on SIGHUP and when a file changes. SIGUSR1 opens the
+//! access log anew.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use pingora_core::{server::ShutdownWatch, services::background::BackgroundServic
 use tokio::{runtime::Handle, signal::unix::SignalKind};
 
 use super::{signals, watch::Watch};
-use crate::live::Live;
+use crate::{live::Live, observe::access_log::Sink};
 
 /// The background service that reloads.
 pub struct Keeper {
@@ -17,6 +18,11 @@ pub struct Keeper {
 impl Keeper {
     pub fn new(live: Arc<Live>) -> Self {
         Self { live }
+    }
+
+    /// A rotation has moved the access log's file away.
+    fn reopen_log(&self) {
+        self.live.stores().access_log.iter().for_each(Sink::reopen);
     }
 
     /// Reads and compiles on a thread that may block.
@@ -34,6 +40,7 @@ impl BackgroundService for Keeper {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         self.live.run_on(Handle::current());
         let mut hangups = signals::listen(SignalKind::hangup());
+        let mut rotations = signals::listen(SignalKind::user_defined1());
         let mut watch = Watch::new();
         loop {
             // What changed before it was followed was not seen.
@@ -43,6 +50,7 @@ impl BackgroundService for Keeper {
             }
             tokio::select! {
                 () = signals::next(&mut hangups) => self.reload().await,
+                () = signals::next(&mut rotations) => self.reopen_log(),
                 () = watch.changed() => self.reload().await,
                 _ = shutdown.changed() => return,
             }

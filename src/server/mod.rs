@@ -37,7 +37,7 @@ const POOL_SIZE: usize = 512;
 /// # Errors
 /// The first configuration is refused, or what it names cannot be had.
 pub fn run(source: Source) -> anyhow::Result<()> {
-    hold_hangups()?;
+    hold_signals()?;
     client::system_roots_readable().map_err(anyhow::Error::msg)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
@@ -97,16 +97,19 @@ fn exposition(live: &Live) -> String {
             upstream: name,
             address: endpoint.address,
             healthy: endpoint.healthy,
+            turned: endpoint.turned,
         })
     });
     live.stores().metrics.render(endpoints)
 }
 
-/// From here on SIGHUP does not end the process, though no one listens for it yet. The keeper loads once more when it does.
-fn hold_hangups() -> anyhow::Result<()> {
+/// From here on SIGHUP and SIGUSR1 do not end the process, though no one listens for them yet. The keeper loads once more when it
+/// does, and the log was opened just before.
+fn hold_signals() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let _inside = runtime.enter();
     drop(signals::listen(SignalKind::hangup()));
+    drop(signals::listen(SignalKind::user_defined1()));
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Watches the files of the configuration.
 //!
-//! Their directories are watched, not they: editors and `mv` put a new file in the old one's place, and Kubernetes swaps a
-//! symbolic link beside it (`..data`).
+//! The directories on the way to them are watched, not they: editors and `mv` put a new file or directory in the old one's place,
+//! deployments turn a link to another release, and Kubernetes swaps a link beside the file (`..data`).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,11 +25,18 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// After this many changes in a row we load although there may be more.
 const SETTLES_MAX: usize = 20;
 
+/// Most links that are followed at once; a system refuses more than 40 on the way to a file.
+const LINKS_MAX: usize = 40;
+
 /// What the watcher's thread compares events with.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct Followed {
+    /// As they were named.
     files: BTreeSet<PathBuf>,
-    directories: BTreeSet<PathBuf>,
+    /// Everything on the way to them: directories, links, what links lead to, and they themselves.
+    way: BTreeSet<PathBuf>,
+    /// The directories on the way, each with the device and inode it is: another one may take its name.
+    directories: BTreeMap<PathBuf, (u64, u64)>,
 }
 
 /// Tells when a followed file may have changed.
@@ -57,25 +65,22 @@ impl Watch {
 
     /// Follows these files, and the entries of these directories. Says whether that is something new.
     pub fn follow(&mut self, files: &[PathBuf]) -> bool {
-        let files: BTreeSet<PathBuf> =
-            files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect();
-        let directories: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
-        let before = self.followed.load_full();
-        if before.files == files && before.directories == directories {
+        let (before, now) = (self.followed.load_full(), Followed::of(files));
+        if *before == now {
             return false;
         }
         if let Some(watcher) = &mut self.watcher {
-            for gone in before.directories.difference(&directories) {
+            for gone in before.directories.iter().filter(|(path, id)| now.directories.get(*path) != Some(id)) {
                 // Gone from the disk too, perhaps.
-                let _ = watcher.unwatch(gone);
+                let _ = watcher.unwatch(gone.0);
             }
-            for new in directories.difference(&before.directories) {
-                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                    tracing::warn!(%error, directory = %new.display(), "a directory cannot be watched");
+            for new in now.directories.iter().filter(|(path, id)| before.directories.get(*path) != Some(id)) {
+                if let Err(error) = watcher.watch(new.0, RecursiveMode::NonRecursive) {
+                    tracing::warn!(%error, directory = %new.0.display(), "a directory cannot be watched");
                 }
             }
         }
-        self.followed.store(Arc::new(Followed { files, directories }));
+        self.followed.store(Arc::new(now));
         true
     }
 
@@ -92,14 +97,6 @@ impl Watch {
     }
 }
 
-/// The directory that a file stands in; the directory itself; and those that symbolic links on the way lead to.
-fn directories(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let own = if file.is_dir() { Some(file.to_owned()) } else { None };
-    let parent = file.parent().map(Path::to_owned);
-    let real = std::fs::canonicalize(file).ok().and_then(|real| real.parent().map(Path::to_owned));
-    [own, parent, real].into_iter().flatten().filter(|directory| directory.is_dir())
-}
-
 fn is_change(result: &notify::Result<Event>, followed: &Followed) -> bool {
     let Ok(event) = result else { return true };
     let changes = match event.kind {
@@ -110,13 +107,44 @@ fn is_change(result: &notify::Result<Event>, followed: &Followed) -> bool {
 }
 
 impl Followed {
-    /// Whether a change of this path may change what is followed: it is followed, stands in a followed directory, is one of the
-    /// links that Kubernetes swaps, or is a link to a followed file.
-    fn concerns(&self, path: &Path) -> bool {
-        let named = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"..");
-        self.files.contains(path)
-            || path.parent().is_some_and(|parent| self.files.contains(parent))
-            || path.file_name().is_some_and(named)
-            || self.files.iter().any(|file| std::fs::canonicalize(file).is_ok_and(|real| real == path))
+    fn of(files: &[PathBuf]) -> Self {
+        let files: BTreeSet<PathBuf> =
+            files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect();
+        let way: BTreeSet<PathBuf> = files.iter().flat_map(|file| way(file)).collect();
+        let directories = way.iter().filter_map(|path| {
+            let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+            Some((path.clone(), (found.dev(), found.ino())))
+        });
+        let directories = directories.collect();
+        Self { files, way, directories }
     }
+
+    /// Whether a change of this path may change what is followed: it lies on the way to it, stands in a followed directory, or is
+    /// one of the links that Kubernetes swaps.
+    fn concerns(&self, path: &Path) -> bool {
+        let is_swapped = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"..");
+        self.way.contains(path)
+            || path.parent().is_some_and(|parent| self.files.contains(parent))
+            || path.file_name().is_some_and(is_swapped)
+    }
+}
+
+/// Every directory and link that is passed on the way to a file, and what the links lead to.
+fn way(file: &Path) -> BTreeSet<PathBuf> {
+    let mut way = BTreeSet::new();
+    let mut open = vec![file.to_owned()];
+    while let Some(path) = open.pop() {
+        for part in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
+            if !way.insert(part.to_owned()) {
+                continue;
+            }
+            if let Ok(target) = std::fs::read_link(part) {
+                let rest = path.strip_prefix(part).unwrap_or(Path::new(""));
+                let target = part.parent().unwrap_or(Path::new("/")).join(target);
+                open.push(target.join(rest));
+            }
+        }
+        open.truncate(LINKS_MAX);
+    }
+    way
 }

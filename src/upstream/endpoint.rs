@@ -46,6 +46,8 @@ pub(super) struct Endpoint {
 pub(super) struct Load {
     in_flight: AtomicUsize,
     faults: AtomicU64,
+    /// How often the endpoint became healthy, and unhealthy.
+    turned: [AtomicU64; 2],
 }
 
 /// What is to be seen of an endpoint from outside.
@@ -58,6 +60,8 @@ pub struct EndpointView {
     pub in_flight: usize,
     /// Leases that came back with a fault, since the endpoint was first named.
     pub faults: u64,
+    /// How often it became healthy, and unhealthy.
+    pub turned: [u64; 2],
 }
 
 /// The addresses that one request has tried already.
@@ -136,6 +140,12 @@ impl Tried {
 }
 
 impl Endpoint {
+    /// Notes that its health has turned.
+    pub fn turned(&self, healthy: bool) {
+        let [to_healthy, to_unhealthy] = &self.load.turned;
+        if healthy { to_healthy } else { to_unhealthy }.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn view(&self) -> EndpointView {
         EndpointView {
             address: self.address,
@@ -143,6 +153,7 @@ impl Endpoint {
             healthy: self.health.is_healthy(),
             in_flight: self.load.in_flight.load(Ordering::Relaxed),
             faults: self.load.faults.load(Ordering::Relaxed),
+            turned: self.load.turned.each_ref().map(|count| count.load(Ordering::Relaxed)),
         }
     }
 }

@@ -152,6 +152,7 @@ async fn watch_one(upstream: UpstreamName, pace: Pace, pool: Arc<Pool>, probe: P
         let result = probe.run().await;
         let flips_after = if result.is_ok() { pace.healthy_after } else { pace.unhealthy_after };
         if health.observe(result.is_ok(), flips_after) == Turn::Flips {
+            probe.endpoint.turned(result.is_ok());
             pool.lay_out();
             tell(&upstream, &probe.endpoint, result);
         }

@@ -44,7 +44,7 @@ fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {
 }
 
 fn endpoint(upstream: &UpstreamName, port: u16, healthy: bool) -> Endpoint<'_> {
-    Endpoint { upstream, address: ([127, 0, 0, 1], port).into(), healthy }
+    Endpoint { upstream, address: ([127, 0, 0, 1], port).into(), healthy, turned: [0, 0] }
 }
 
 /// The value of one series, if it is there.
@@ -146,12 +146,13 @@ fn upstreams_count_tries_and_first_bytes() {
     let upstream = metrics.upstream(&UpstreamName::new("legacy"));
     metrics.ended(&record(200, 3, Flag::None), &metrics.no_route(), Some(&upstream));
     metrics.ended(&record(503, 0, Flag::NoEndpoint), &metrics.no_route(), Some(&upstream));
-    upstream.became_unhealthy();
-    let text = metrics.render([]);
+    let name = UpstreamName::new("legacy");
+    let endpoint = |port, turned| Endpoint { turned, ..endpoint(&name, port, true) };
+    let text = metrics.render([endpoint(1, [1, 1]), endpoint(2, [0, 2])]);
     assert_eq!(value(&text, r#"banyan_upstream_retries_total{upstream="legacy"}"#), Some(2.0));
     assert_eq!(value(&text, r#"banyan_upstream_first_byte_seconds_count{upstream="legacy"}"#), Some(1.0));
-    assert_eq!(value(&text, r#"banyan_upstream_health_transitions_total{to="unhealthy",upstream="legacy"}"#), Some(1.0));
-    assert_eq!(value(&text, r#"banyan_upstream_health_transitions_total{to="healthy",upstream="legacy"}"#), Some(0.0));
+    assert_eq!(value(&text, r#"banyan_upstream_health_transitions_total{to="unhealthy",upstream="legacy"}"#), Some(3.0));
+    assert_eq!(value(&text, r#"banyan_upstream_health_transitions_total{to="healthy",upstream="legacy"}"#), Some(1.0));
 }
 
 #[test]
