@@ -44,8 +44,8 @@ pub enum Expired {
 pub struct Clock {
     /// Never contended: the request's hooks and its driver run in one task. A `Mutex` because that task moves between threads.
     state: Mutex<State>,
-    /// Set with the state, so the driver takes the lock only when a deadline changed.
-    changed: AtomicBool,
+    /// The client does not take what is written to it.
+    held: AtomicBool,
     /// The request's hooks have begun: its head could be read.
     begun: AtomicBool,
 }
@@ -54,10 +54,30 @@ pub struct Clock {
 struct State {
     request: Option<Instant>,
     response: Option<Instant>,
-    idle: Option<Instant>,
+    idle: Option<Silence>,
     upload: Option<Instant>,
     line: Option<RawFd>,
     expired: Option<Expired>,
+}
+
+/// How long a silence may last, and when this one will have.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    longest: Duration,
+    ends: Instant,
+}
+
+impl State {
+    /// Something was heard: the silence begins anew.
+    fn idle_anew(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.ends = Instant::now() + idle.longest;
+        }
+    }
+
+    fn deadlines(&self) -> [Option<Instant>; 4] {
+        [self.request, self.response, self.idle.map(|idle| idle.ends), self.upload]
+    }
 }
 
 impl Clock {
@@ -76,27 +96,47 @@ impl Clock {
         CURRENT.try_with(|clock| !clock.begun.load(Relaxed)).unwrap_or(false)
     }
 
+    /// Notes that this task's client does, or does not, take what is written to it. Its slowness is not the service's silence.
+    pub fn hold(held: bool) {
+        // Outside of a request there is nothing to hold.
+        let _ = CURRENT.try_with(|clock| {
+            if clock.held.swap(held, Relaxed) && !held {
+                clock.set(State::idle_anew);
+            }
+        });
+    }
+
     /// Carries a request under a clock of its own.
     pub async fn drive<F: Future>(request: F) -> F::Output {
         let clock = Arc::new(Self::default());
-        let mut request = Box::pin(CURRENT.scope(clock.clone(), request));
-        let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-        std::future::poll_fn(|cx| clock.poll(request.as_mut(), sleep.as_mut(), cx)).await
+        let mut request = std::pin::pin!(CURRENT.scope(clock.clone(), request));
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = None;
+        std::future::poll_fn(|cx| clock.poll(request.as_mut(), timer.as_mut(), &mut armed, cx)).await
     }
 
-    /// Polls the request; while it waits, its next deadline is armed.
-    fn poll<F: Future>(&self, mut request: Pin<&mut F>, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    /// Polls the request; while it waits, a timer is armed. A deadline that moves on is looked at when the timer fires: so a stream
+    /// does not move the timer with each of its chunks.
+    fn poll<F: Future>(
+        &self,
+        mut request: Pin<&mut F>,
+        mut timer: Pin<&mut Sleep>,
+        armed: &mut Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
         loop {
             if let Poll::Ready(done) = request.as_mut().poll(cx) {
                 return Poll::Ready(done);
             }
             let Some(next) = self.next() else { return Poll::Pending };
-            if self.changed.swap(false, Relaxed) {
-                sleep.as_mut().reset(next.into());
+            if armed.is_none_or(|armed| next < armed) {
+                timer.as_mut().reset(next.into());
+                *armed = Some(next);
             }
-            if sleep.as_mut().poll(cx).is_pending() {
+            if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            *armed = None;
             self.expire();
         }
     }
@@ -111,9 +151,9 @@ impl Clock {
         self.set(|state| (state.upload, state.response) = (None, Some(deadline)));
     }
 
-    /// `timeouts.idle` ends then, unless something comes before.
-    pub fn idle_by(&self, deadline: Instant) {
-        self.set(|state| state.idle = Some(deadline));
+    /// The response goes on: a silence from now on may last so long, `timeouts.idle`.
+    pub fn idle_for(&self, longest: Duration) {
+        self.set(|state| state.idle = Some(Silence { longest, ends: Instant::now() + longest }));
     }
 
     /// The request body must have moved on by then.
@@ -154,7 +194,6 @@ impl Clock {
 
     fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
-        self.changed.store(true, Relaxed);
     }
 
     fn next(&self) -> Option<Instant> {
@@ -162,28 +201,24 @@ impl Clock {
         if state.line.is_none() || state.expired.is_some() {
             return None;
         }
-        [state.request, state.response, state.idle, state.upload].into_iter().flatten().min()
+        state.deadlines().into_iter().flatten().min()
     }
 
-    /// Notes what ran out and ends the connection, so that the request's pending read returns.
+    /// Notes what ran out, if anything did, and ends the connection, so that the request's pending read returns.
     fn expire(&self) {
         let mut state = self.lock();
+        if self.held.load(Relaxed) {
+            state.idle_anew();
+        }
         let now = Instant::now();
-        let past = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        state.expired = match () {
-            () if past(state.request) => Some(Expired::Request),
-            () if past(state.response) => Some(Expired::Response),
-            () if past(state.idle) => Some(Expired::Idle),
-            () if past(state.upload) => Some(Expired::Upload),
-            () => None,
-        };
-        match (state.expired, state.line.take()) {
+        let kinds = [Expired::Request, Expired::Response, Expired::Idle, Expired::Upload];
+        let mut past =
+            state.deadlines().into_iter().zip(kinds).filter(|(deadline, _)| deadline.is_some_and(|deadline| deadline <= now));
+        state.expired = past.next().map(|(_, kind)| kind);
+        if let (Some(_), Some(line)) = (state.expired, state.line) {
+            state.line = None;
             // A connection that is gone already needs no ending.
-            (Some(_), Some(line)) => drop(shutdown(line, Shutdown::Both)),
-            (_, line) => {
-                state.line = line;
-                self.changed.store(true, Relaxed);
-            }
+            let _ = shutdown(line, Shutdown::Both);
         }
     }
 
@@ -228,7 +263,7 @@ mod tests {
         let late = || Instant::now() + Duration::from_secs(60);
         let ends = |expired| (0, Some(expired));
         assert_eq!(read_under(|clock| clock.response_by(soon())).await, ends(Expired::Response));
-        assert_eq!(read_under(|clock| clock.idle_by(soon())).await, ends(Expired::Idle));
+        assert_eq!(read_under(|clock| clock.idle_for(Duration::from_millis(20))).await, ends(Expired::Idle));
         assert_eq!(read_under(|clock| clock.upload_by(soon())).await, ends(Expired::Upload));
         let both = |clock: &Clock| {
             clock.response_by(late());
@@ -240,12 +275,45 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_moves_is_kept_by_its_last_word() {
         let moved = |clock: &Clock| {
-            clock.idle_by(Instant::now() + Duration::from_millis(5));
-            clock.idle_by(Instant::now() + Duration::from_millis(60));
+            clock.idle_for(Duration::from_millis(5));
+            clock.idle_for(Duration::from_millis(60));
         };
         let begun = Instant::now();
         read_under(moved).await;
         assert!(begun.elapsed() >= Duration::from_millis(55));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_moves_to_sooner_is_kept_too() {
+        let begun = Instant::now();
+        let done = Clock::drive(async {
+            let (mut near, _far) = UnixStream::pair().unwrap();
+            let clock = Clock::current();
+            clock.line(near.as_raw_fd());
+            clock.response_by(Instant::now() + Duration::from_secs(60));
+            tokio::task::yield_now().await;
+            clock.idle_for(Duration::from_millis(20));
+            near.read(&mut [0; 8]).await.unwrap();
+            clock.expired()
+        });
+        assert_eq!(done.await, Some(Expired::Idle));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_not_a_silent_service() {
+        let done = Clock::drive(async {
+            let clock = Clock::current();
+            clock.line(-1);
+            clock.idle_for(Duration::from_millis(10));
+            Clock::hold(true);
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            Clock::hold(false);
+            let held = clock.expired();
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            (held, clock.expired())
+        });
+        assert_eq!(done.await, (None, Some(Expired::Idle)));
     }
 
     #[tokio::test]

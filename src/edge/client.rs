@@ -37,11 +37,21 @@ pub struct Client {
     metrics: Arc<Metrics>,
     /// What is left to write of our answer to a head that could not be read.
     unread: Option<Bytes>,
+    /// The last write could not be taken.
+    blocked: bool,
 }
 
 impl Client {
     pub fn new(stream: Stream, metrics: Arc<Metrics>) -> Self {
-        Self { stream, seen: BytesMut::new(), metrics, unread: None }
+        Self { stream, seen: BytesMut::new(), metrics, unread: None, blocked: false }
+    }
+
+    /// Notes whether the client takes what is written. While it does not, the service cannot be heard.
+    fn taken(&mut self, taken: bool) {
+        if self.blocked == taken {
+            self.blocked = !taken;
+            Clock::hold(!taken);
+        }
     }
 
     /// Writes our answer in place of Pingora's, once; whatever Pingora writes besides is passed over.
@@ -102,7 +112,9 @@ impl AsyncWrite for Client {
         if Clock::is_unread() {
             return self.poll_unread(cx, buf);
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.taken(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,7 +130,9 @@ impl AsyncWrite for Client {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_unread(cx, first);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.taken(written.is_ready());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

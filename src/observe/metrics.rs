@@ -46,6 +46,7 @@ pub struct Metrics {
     reload_time: IntGauge,
     reloads: IntCounterVec,
     losses: Losses,
+    unmatched: RouteMetrics,
     known: Mutex<Known>,
 }
 
@@ -94,12 +95,12 @@ impl Metrics {
         new.build_info()?;
         let flagged =
             new.counters("requests_flagged_total", "Requests that ended otherwise than they should, by how.", &["flag"])?;
+        let help = "Time from a request's head to the end of its response, by route.";
+        let duration = new.histograms("request_duration_seconds", help, "route")?;
+        let unmatched = RouteMetrics::new(duration.with_label_values(&[NO_ROUTE]));
+        let routes = BTreeMap::from([(RouteName::new(NO_ROUTE), unmatched.clone())]);
         Ok(Self {
-            duration: new.histograms(
-                "request_duration_seconds",
-                "Time from a request's head to the end of its response, by route.",
-                "route",
-            )?,
+            duration,
             flagged: Flag::ALL.iter().skip(1).map(|flag| flagged.with_label_values(&[flag.code()])).collect(),
             first_byte: new.histograms(
                 "upstream_first_byte_seconds",
@@ -119,7 +120,8 @@ impl Metrics {
                 dropped: new.counter("access_log_dropped_total", "Access log lines dropped because the queue was full.")?,
                 write_errors: new.counter("access_log_write_errors_total", "Failed attempts to write the access log.")?,
             },
-            known: Mutex::default(),
+            unmatched,
+            known: Mutex::new(Known { routes, upstreams: BTreeSet::new() }),
             registry,
         })
     }
@@ -133,7 +135,7 @@ impl Metrics {
 
     /// The series of requests that no route took; their `route` is `-`.
     pub fn no_route(&self) -> RouteMetrics {
-        self.route(&RouteName::new(NO_ROUTE))
+        self.unmatched.clone()
     }
 
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {

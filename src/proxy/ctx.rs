@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::{
     config::observe::LogFormat,
@@ -52,6 +53,8 @@ pub struct Ctx {
 pub struct Tries {
     pub upstream: Option<Arc<Upstream>>,
     pub lease: Option<Lease>,
+    /// Where the first try goes.
+    pub first: Option<Box<HttpPeer>>,
     /// Endpoints that could not be reached.
     pub tried: Tried,
     pub count: u8,

@@ -198,7 +198,7 @@ fn request_sent(ctx: &Ctx) {
 /// Arms `timeouts.idle` anew.
 fn idle_from_now(ctx: &Ctx) {
     if let Some(timeouts) = ctx.tries.timeouts {
-        ctx.clock.idle_by(Instant::now() + timeouts.idle);
+        ctx.clock.idle_for(timeouts.idle);
     }
 }
 
@@ -367,8 +367,26 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
+    /// closes it.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
+        match self.pick(ctx) {
+            Ok(peer) => {
+                ctx.tries.first = Some(peer);
+                Ok(true)
+            }
+            Err(stop) => {
+                self.refuse(session, ctx, &stop).await?;
+                Ok(false)
+            }
+        }
+    }
+
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
-        self.pick(ctx).map_err(|stop| stopped(ctx, stop))
+        match ctx.tries.first.take() {
+            Some(peer) => Ok(peer),
+            None => self.pick(ctx).map_err(|stop| stopped(ctx, stop)),
+        }
     }
 
     fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
@@ -545,6 +563,10 @@ impl ProxyHttp for Gateway {
         let told = ctx.stop(&stop);
         if head_came {
             return FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: false };
+        }
+        // Pingora closes the connection after a try that failed, so the client must not be told that it stays.
+        if ctx.tries.count > 0 {
+            session.set_keepalive(None);
         }
         let sent = self.refuse(session, ctx, &stop).await;
         FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: sent.is_ok() && session.get_keepalive().is_some() }

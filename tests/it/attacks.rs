@@ -158,3 +158,46 @@ fn captures_bring_no_parameters_into_a_query() {
     assert_eq!(origin.last().target(), "/search?role=user&q=a%26role%3Dadmin%2Bb");
     gateway.assert_sound();
 }
+
+#[test]
+fn a_client_that_reads_slowly_does_not_make_the_service_silent() {
+    const BODY: usize = 32 << 20;
+    let origin = Origin::script(|visit| {
+        if visit.request()?.is_some() {
+            visit.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n"))?;
+            visit.wire.send(vec![b'x'; BODY])?;
+        }
+        Ok(())
+    });
+    let mut gateway = Gateway::start(&format!(
+        "upstreams: {{ one: {{ endpoints: [\"{}\"], timeouts: {{ idle: 300ms }} }} }}\nroutes: {{ all: {{ to: {{ upstream: one }} }} }}",
+        origin.address()
+    ));
+    let mut connection = gateway.connect();
+    connection.send_head("GET / HTTP/1.1\nHost: a");
+    assert_eq!(connection.head().status().unwrap(), 200);
+    // Longer than `idle`: the passing of time is what is tested.
+    std::thread::sleep(Duration::from_millis(1000));
+    assert_eq!(connection.exactly(BODY).len(), BODY);
+    gateway.assert_sound();
+}
+
+#[test]
+fn what_an_answer_says_of_the_connection_is_true() {
+    let nobody = crate::harness::origin::nobody();
+    let closing = Origin::script(|visit| visit.head().map(drop));
+    let mut gateway = Gateway::start(&format!(
+        "upstreams: {{ dead: {{ endpoints: [\"{nobody}\"] }}, closing: {{ endpoints: [\"{}\"] }} }}\nroutes: {{ dead: {{ match: {{ path: /dead }}, to: {{ upstream: dead }} }}, closing: {{ match: {{ path: /closing }}, to: {{ upstream: closing }} }} }}",
+        closing.address()
+    ));
+    for (path, status) in [("/dead", 502), ("/closing", 502), ("/nowhere", 404)] {
+        let mut connection = gateway.connect();
+        let reply = connection.ask(&format!("GET {path} HTTP/1.1\nHost: a"));
+        assert_eq!(reply.status, status);
+        match reply.field("connection") {
+            Some("close") => assert!(connection.0.closes_within(crate::harness::PATIENCE), "{path}"),
+            _ => assert_eq!(connection.ask("GET /nowhere HTTP/1.1\nHost: a").status, 404, "{path}"),
+        }
+    }
+    gateway.assert_sound();
+}
