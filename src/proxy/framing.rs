@@ -1,4 +1,4 @@
-//! Requests whose end could be seen in two ways are refused, so that nothing can be smuggled behind them.
+//! Messages whose end could be seen in two ways are refused, so that nothing can be smuggled behind them.
 //!
 //! Pingora refuses the worst of them before any hook. It accepts Transfer-Encoding beside Content-Length, which RFC 9112 §6.1 allows
 //! a server to refuse, and lists of equal lengths, which it would pass on as they came.
@@ -22,6 +22,17 @@ pub fn check(session: &ServerSession) -> Result<(), Stop> {
         return Err(BOTH);
     }
     one_length(headers)
+}
+
+/// Whether a service's answer names a transfer coding that nobody asked for, or names one twice. We read `chunked` alone, and offer
+/// no other (TE goes no further than us).
+pub fn is_strangely_coded(response: &HeaderMap) -> bool {
+    let mut codings = response.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(only), None) => !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
 }
 
 fn one_length(headers: &HeaderMap) -> Result<(), Stop> {

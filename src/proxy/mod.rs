@@ -350,6 +350,9 @@ impl ProxyHttp for Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
+        if framing::is_strangely_coded(&head.headers) {
+            return Err(stopped(ctx, UpstreamFault::Protocol.into()));
+        }
         ctx.clock.head_came();
         ctx.tries.head_came = true;
         ctx.tries.first_byte = ctx.tries.sent.map(|sent| sent.elapsed());
@@ -388,7 +391,11 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {
+        // A client of HTTP/1.0 knows no chunks: the end of its connection ends the body (RFC 9112 §6.1).
+        if session.req_header().version < Version::HTTP_11 {
+            head.remove_header(&header::TRANSFER_ENCODING);
+        }
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             head::finish(head, ctx);
         }

@@ -1,8 +1,20 @@
 //! Connections: kept after our own answers, shared upstream, bodies in both directions.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::harness::{Connection, Gateway, Origin, origin::ok, wire::Framing};
+use crate::harness::{
+    Connection, Gateway, Origin, eventually, h2,
+    origin::ok,
+    wire::{Framing, Wire},
+};
 
 const TEXT: &str =
     "upstreams: {}\nroutes: { hello: { match: { path: /hello, methods: [GET] }, to: { respond: { body: hello } } } }";
@@ -200,41 +212,119 @@ fn large_bodies_pass_in_bounded_memory() {
     assert!(grown < 32 << 10, "memory grew by {grown} KiB");
 }
 
+/// Bytes that the tests of slow sides want to move; far more than sockets and the gateway may hold.
+const MUCH: usize = 200 << 20;
+
+/// What one side has sent, to see it stand still.
+#[derive(Clone, Default)]
+struct Sent(Arc<AtomicUsize>);
+
+impl Sent {
+    /// Sends all, counting.
+    fn all(&self, wire: &mut Wire) -> io::Result<()> {
+        let piece = vec![b'x'; 1 << 20];
+        (0..MUCH / piece.len()).try_for_each(|_| {
+            wire.send(&piece)?;
+            self.0.fetch_add(piece.len(), Ordering::SeqCst);
+            Ok(())
+        })
+    }
+
+    /// Waits until no more can be sent, which must be long before all is.
+    #[track_caller]
+    fn stands_still(&self) {
+        let mut last = (usize::MAX, Instant::now());
+        eventually("the sender is held back", || {
+            let now = self.0.load(Ordering::SeqCst);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            (last.1.elapsed() > Duration::from_millis(500)).then_some(())
+        });
+        assert!(last.0 < MUCH / 4, "{} MiB went into the gateway", last.0 >> 20);
+    }
+}
+
+#[track_caller]
+fn assert_grew_little(gateway: &Gateway, before: u64) {
+    let grown = gateway.memory("VmHWM") - before;
+    assert!(grown < 32 << 10, "memory grew by {grown} KiB");
+}
+
+/// A service that sends much.
+fn generous(sent: &Sent) -> Origin {
+    let sent = sent.clone();
+    Origin::script(move |visit| {
+        visit.head()?;
+        visit.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n"))?;
+        sent.all(&mut visit.wire)
+    })
+}
+
 #[test]
 fn a_slow_reader_holds_the_service_back_and_not_the_gateways_memory() {
-    const SIZE: usize = 200 << 20;
-    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counter = sent.clone();
-    let origin = Origin::script(move |visit| {
-        visit.head()?;
-        visit.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"))?;
-        let piece = vec![b'x'; 1 << 20];
-        for _ in 0..SIZE >> 20 {
-            visit.wire.send(&piece)?;
-            counter.fetch_add(piece.len(), std::sync::atomic::Ordering::SeqCst);
-        }
-        Ok(())
-    });
+    let sent = Sent::default();
+    let origin = generous(&sent);
     let gateway = Gateway::before(&origin);
     let before = gateway.memory("VmHWM");
     let mut connection = gateway.connect();
     connection.send_head("GET / HTTP/1.1\nHost: a");
     connection.head();
-    // Nothing is read here until the service cannot send any more.
-    let mut last = (usize::MAX, Instant::now());
-    crate::harness::eventually("the service is held back", || {
-        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-        (last.1.elapsed() > Duration::from_millis(500)).then_some(())
-    });
-    assert!(last.0 < SIZE / 2, "{} MiB went into the gateway", last.0 >> 20);
-    let grown = gateway.memory("VmHWM") - before;
-    assert!(grown < 32 << 10, "memory grew by {grown} KiB");
+    sent.stands_still();
+    assert_grew_little(&gateway, before);
     let mut body = Vec::new();
-    connection.0.body(Framing::Length(SIZE as u64), &mut body).unwrap();
-    assert_eq!(body.len(), SIZE);
+    connection.0.body(Framing::Length(MUCH as u64), &mut body).unwrap();
+    assert_eq!(body.len(), MUCH);
+}
+
+#[test]
+fn a_slow_http2_reader_holds_the_service_back_too() {
+    let sent = Sent::default();
+    let origin = generous(&sent);
+    let gateway = Gateway::before(&origin);
+    let before = gateway.memory("VmHWM");
+    let client = thread::spawn({
+        let (address, sent) = (gateway.web(), sent.clone());
+        move || {
+            h2::play(async {
+                let mut client = h2::h2c(address).await;
+                let response = client.send_request(http::Request::get("http://a/").body(h2::full("")).unwrap()).await.unwrap();
+                tokio::task::spawn_blocking(move || sent.stands_still()).await.unwrap();
+                drop(response);
+            });
+        }
+    });
+    client.join().unwrap();
+    assert_grew_little(&gateway, before);
+}
+
+#[test]
+fn a_slow_service_holds_the_client_back_and_not_the_gateways_memory() {
+    let (go, may_go) = std::sync::mpsc::channel();
+    let may_go = std::sync::Mutex::new(may_go);
+    let origin = Origin::script(move |visit| {
+        visit.head()?;
+        let () = may_go.lock().unwrap().recv().map_err(io::Error::other)?;
+        let mut body = Vec::new();
+        visit.wire.body(Framing::Length(MUCH as u64), &mut body)?;
+        visit.wire.send(ok("all of it"))
+    });
+    let gateway = Gateway::before(&origin);
+    let before = gateway.memory("VmHWM");
+    let sent = Sent::default();
+    let client = thread::spawn({
+        let (mut connection, sent) = (gateway.connect(), sent.clone());
+        move || {
+            connection.send_head(&format!("POST / HTTP/1.1\nHost: a\nContent-Length: {MUCH}"));
+            sent.all(&mut connection.0).unwrap();
+            connection.response("POST").text()
+        }
+    });
+    origin.wait_for(1);
+    sent.stands_still();
+    assert_grew_little(&gateway, before);
+    go.send(()).unwrap();
+    assert_eq!(client.join().unwrap(), "all of it");
 }
 
 #[test]
@@ -279,4 +369,13 @@ routes: { all: { to: { redirect: { location: \"https://{host}{path}\" } } } }",
     let reply = Connection::open(address).ask("GET /x HTTP/1.1\nHost: [::1]:80");
     assert_eq!(reply.field("location"), Some("https://[::1]/x"));
     assert_eq!(gateway.logged_path("/x")["client"], "::1");
+}
+
+#[test]
+fn a_client_of_http10_gets_no_chunks() {
+    let origin =
+        Origin::answer(|_| "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n there\r\n0\r\n\r\n");
+    let gateway = Gateway::before(&origin);
+    let reply = gateway.ask("GET / HTTP/1.0\nHost: a");
+    assert_eq!((reply.field("transfer-encoding"), reply.text().as_str()), (None, "hello there"));
 }
