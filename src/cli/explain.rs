@@ -41,7 +41,7 @@ impl Explain {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let loaded = std::sync::Arc::new(load::load(self.place.path()));
         match live::compile(&loaded, &Stores::closed(&loaded.config)?, 0) {
-            Ok(candidate) => super::print(self.tell(&loaded.config, &candidate.snapshot).as_bytes()),
+            Ok(candidate) => super::print(loaded.sources.scrub(&self.tell(&loaded.config, &candidate.snapshot)).as_bytes()),
             Err(problems) => {
                 eprint!("{}", loaded.sources.render(&problems, Colour::Never));
                 Ok(ExitCode::FAILURE)

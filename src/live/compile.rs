@@ -124,6 +124,8 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn candidate(&mut self) -> Option<Candidate> {
         let config = &self.loaded.config;
+        // Before the files are read for use: one that changes in between is then seen as changed by the next load.
+        let hash = hash(self.loaded);
         self.listeners();
         self.admin_hosts();
         let certificates = self.certificates();
@@ -133,7 +135,7 @@ impl Compiler<'_> {
         Some(Candidate {
             snapshot: Snapshot {
                 generation: self.generation,
-                hash: hash(self.loaded),
+                hash,
                 loaded: self.loaded.clone(),
                 router: router?,
                 unmatched: Arc::new(unmatched?),

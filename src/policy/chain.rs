@@ -58,13 +58,18 @@ impl Chain {
         on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }
 
+    /// Lets the policies note what their answer needs of a request that goes no further.
+    pub fn look(&self, inbound: &Inbound<'_>, memo: &mut Memo) {
+        self.request_limits.look(inbound, &mut memo.request_limits);
+        self.cors.look(inbound, &mut memo.cors);
+    }
+
     /// The edge ring, inward.
     ///
     /// # Errors
     /// The first policy that stops the request.
     pub async fn enter(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<Permit, Stop> {
-        self.request_limits.look(inbound, &mut memo.request_limits);
-        self.cors.look(inbound, &mut memo.cors);
+        self.look(inbound, memo);
         self.request_limits.request(inbound, &mut memo.request_limits).await?;
         self.cors.request(inbound, &mut memo.cors).await?;
         Ok(Permit { _only_the_chain_makes_one: () })

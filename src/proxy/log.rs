@@ -1,8 +1,8 @@
 //! The end of a request: its access log line and its metrics.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora_core::{Error, protocols::tls::SslDigest};
 use pingora_proxy::Session;
 
@@ -27,7 +27,7 @@ pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mu
     let facts = match &ctx.facts {
         Some(facts) => facts,
         None => {
-            unread = unreadable(session, ctx);
+            unread = unreadable(session, ctx.request_id.as_ref(), ctx.started);
             &unread
         }
     };
@@ -48,7 +48,7 @@ pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mu
 fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<&'a SslDigest>) -> Record<'a> {
     let duration = ctx.started.elapsed();
     let headers = &session.req_header().headers;
-    let field = |name| headers.get(name).map(http::HeaderValue::as_bytes);
+    let field = |name| headers.get(name).map(HeaderValue::as_bytes);
     let none_matched = ctx.route.as_ref().is_none_or(|route| route.name.as_str() == "-");
     Record {
         time: SystemTime::now() - duration,
@@ -90,7 +90,7 @@ fn tls_version(name: &str) -> &str {
 }
 
 /// What can be said of a request whose head could not be read in one way: nothing that it claims.
-fn unreadable(session: &Session, ctx: &Ctx) -> Facts {
+pub fn unreadable(session: &Session, request_id: Option<&HeaderValue>, started: Instant) -> Facts {
     let head = session.req_header();
     let peer = session.client_addr().and_then(|address| address.as_inet().copied());
     let peer = peer.unwrap_or_else(|| std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -104,7 +104,7 @@ fn unreadable(session: &Session, ctx: &Ctx) -> Facts {
         version: head.version,
         client: peer.ip(),
         peer,
-        request_id: ctx.request_id.clone().unwrap_or(http::HeaderValue::from_static("-")),
-        started: ctx.started,
+        request_id: request_id.cloned().unwrap_or(HeaderValue::from_static("-")),
+        started,
     }
 }

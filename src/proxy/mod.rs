@@ -77,14 +77,23 @@ impl Gateway {
         let snapshot = self.live.snapshot();
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
-        framing::check(session.as_downstream())?;
         let connection = connection(session, &snapshot)?;
+        let framed = framing::check(session.as_downstream());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
         ctx.hops = facts::hops(&head.headers, connection.trusted);
         ctx.trace = Some(trace::continue_or_start(&head.headers));
         let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
-        let facts = facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started)?;
+        let read =
+            framed.and_then(|()| facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started));
+        let facts = match read {
+            Ok(facts) => facts,
+            Err(stop) => {
+                let unmatched = snapshot.unmatched.clone();
+                drop(snapshot);
+                return Err(unreadable(session, ctx, unmatched, stop));
+            }
+        };
         let (route, captures, missed) = choose(&snapshot, &facts, head);
         drop(snapshot);
         ctx.captures = captures;
@@ -193,6 +202,14 @@ fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
+}
+
+/// The answer to a head that cannot be read goes through the gateway's own policies too.
+fn unreadable(session: &mut Session, ctx: &mut Ctx, unmatched: Arc<Route>, stop: Stop) -> Stop {
+    let facts = ctx.facts.insert(log::unreadable(session, ctx.request_id.as_ref(), ctx.started));
+    unmatched.chain.look(&Inbound { head: session.req_header_mut(), facts }, &mut ctx.memo);
+    ctx.route = Some(unmatched);
+    stop
 }
 
 /// The route that takes a request; the one of unmatched requests, and why, if none does.

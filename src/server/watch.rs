@@ -31,7 +31,7 @@ const LINKS_MAX: usize = 40;
 /// What the watcher's thread compares events with.
 #[derive(Default, PartialEq)]
 struct Followed {
-    /// As they were named.
+    /// As they were named, and by their real names.
     files: BTreeSet<PathBuf>,
     /// Everything on the way to them: directories, links, what links lead to, and they themselves.
     way: BTreeSet<PathBuf>,
@@ -110,10 +110,14 @@ impl Followed {
     fn of(files: &[PathBuf]) -> Self {
         let files: BTreeSet<PathBuf> =
             files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect();
+        let real: Vec<PathBuf> = files.iter().filter_map(|file| std::fs::canonicalize(file).ok()).collect();
+        let files: BTreeSet<PathBuf> = files.into_iter().chain(real).collect();
         let way: BTreeSet<PathBuf> = files.iter().flat_map(|file| way(file)).collect();
         let directories = way.iter().filter_map(|path| {
-            let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
-            Some((path.clone(), (found.dev(), found.ino())))
+            // By its real name only: the system takes two names of one directory for one, and would forget both with either.
+            let real = std::fs::canonicalize(path).ok().filter(|real| real == path)?;
+            let found = std::fs::metadata(&real).ok().filter(std::fs::Metadata::is_dir)?;
+            Some((real, (found.dev(), found.ino())))
         });
         let directories = directories.collect();
         Self { files, way, directories }

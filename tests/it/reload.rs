@@ -301,9 +301,8 @@ fn a_change_of_listeners_waits_and_the_rest_applies() {
     ));
     assert_eq!(gateway.get("/").text(), "two");
     assert!(std::net::TcpStream::connect(gateway.address("more")).is_err());
-    gateway.said("restart");
-    let waits = gateway.admin("/config").json();
-    assert!(waits.to_string().contains("more") && waits.to_string().contains("restart"), "{waits}");
+    gateway.said("waits_for_restart=\"listeners.more\"");
+    assert_eq!(gateway.admin("/config").json()["waits_for_restart"], serde_json::json!(["listeners.more"]));
     gateway.reload(&says("three"));
     assert_eq!(gateway.get("/").text(), "three");
 }
@@ -316,7 +315,45 @@ fn a_listener_that_was_taken_away_stays_until_the_restart() {
     ));
     gateway.reload(&format!("listeners: {{ web: {{ address: 127.0.0.1:<web> }} }}\n{}", says("two")));
     assert_eq!(Connection::open(gateway.address("more")).ask("GET / HTTP/1.1\nHost: a").text(), "two");
-    gateway.said("restart");
+    gateway.said("waits_for_restart=\"listeners.more\"");
+}
+
+#[test]
+fn a_mistake_that_is_taken_back_is_no_failure_any_more_and_what_waits_is_still_known() {
+    let gateway = Gateway::start(&says("one"));
+    let good = fs::read_to_string(gateway.dir().join("banyan.yaml")).unwrap();
+    let success = || gateway.metric("banyan_config_last_reload_success");
+    let waits = || gateway.admin("/config").json()["waits_for_restart"].clone();
+    gateway.replace("banyan.yaml", &format!("process: {{ threads: 3 }}\n{good}"));
+    eventually("what waits", || (waits() == serde_json::json!(["process.threads"])).then_some(()));
+    gateway.replace("banyan.yaml", &format!("process: {{ threads: 3 }}\nmistake: 1\n{good}"));
+    eventually("a refusal", || (success() == Some(0.0)).then_some(()));
+    assert_eq!(waits(), serde_json::json!(["process.threads"]));
+    gateway.replace("banyan.yaml", &format!("process: {{ threads: 3 }}\n{good}"));
+    eventually("success again", || (success() == Some(1.0)).then_some(()));
+}
+
+#[test]
+fn a_release_that_is_linked_anew_is_seen_and_so_are_later_edits() {
+    let home = tempfile::tempdir().unwrap();
+    let release = |number: u32| home.path().join(format!("release-{number}"));
+    let link = home.path().join("current");
+    let gateway = Gateway::start(&says("one"));
+    let text = fs::read_to_string(gateway.dir().join("banyan.yaml")).unwrap();
+    drop(gateway);
+    for number in [1, 2] {
+        fs::create_dir(release(number)).unwrap();
+        fs::write(release(number).join("banyan.yaml"), text.replace("one", &format!("release {number}"))).unwrap();
+    }
+    std::os::unix::fs::symlink(release(1), &link).unwrap();
+    let gateway = Start::on("").linked(&link.join("banyan.yaml"));
+    assert_eq!(gateway.get("/").text(), "release 1");
+    let next = home.path().join("next");
+    std::os::unix::fs::symlink(release(2), &next).unwrap();
+    fs::rename(&next, &link).unwrap();
+    eventually("the new release", || (gateway.get("/").text() == "release 2").then_some(()));
+    fs::write(release(2).join("banyan.yaml"), text.replace("one", "edited")).unwrap();
+    eventually("a later edit", || (gateway.get("/").text() == "edited").then_some(()));
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn a_silent_stream_is_cut_after_the_idle_timeout() {
 }
 
 #[test]
-fn an_upgraded_connection_has_the_idle_timeout_of_its_own() {
+fn an_upgraded_connection_is_not_cut_by_the_timeouts_of_its_head() {
     let origin = Origin::shouting();
     let gateway = gateway(&origin, "response: 200ms, connect: 200ms", "request: 200ms");
     let mut connection = gateway.upgraded("/x");
