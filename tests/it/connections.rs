@@ -379,3 +379,30 @@ fn a_client_of_http10_gets_no_chunks() {
     let reply = gateway.ask("GET / HTTP/1.0\nHost: a");
     assert_eq!((reply.field("transfer-encoding"), reply.text().as_str()), (None, "hello there"));
 }
+
+#[test]
+fn what_an_answer_says_of_its_connection_is_true() {
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ dead: {{ endpoints: [\"{}\"] }} }}
+routes:
+  dead: {{ match: {{ path: /dead }}, to: {{ upstream: dead }} }}
+  small: {{ match: {{ path: /small }}, policies: {{ request_limits: {{ body: 1B }} }}, to: {{ respond: {{}} }} }}",
+        crate::harness::origin::nobody()
+    ));
+    for (head, status) in [
+        ("GET /dead HTTP/1.1\nHost: a", 502),
+        ("GET /none HTTP/1.1\nHost: a", 404),
+        ("GET /a%2fb HTTP/1.1\nHost: a", 400),
+        ("GET /x HTTP/1.1\nX: no host", 400),
+        ("POST /small HTTP/1.1\nHost: a\nContent-Length: 1000000", 413),
+        ("POST /none HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 5", 404),
+    ] {
+        let mut connection = gateway.connect();
+        let reply = connection.ask(head);
+        assert_eq!(reply.status, status, "{head}");
+        match reply.field("connection") {
+            Some("close") => assert!(connection.0.closes_within(Duration::from_secs(5)), "{head}"),
+            _ => assert_eq!(connection.ask("GET /none HTTP/1.1\nHost: a").status, 404, "{head}"),
+        }
+    }
+}
