@@ -6,6 +6,7 @@ mod harness;
 
 mod cases;
 mod connections;
+mod process;
 mod protocols;
 mod http2;
 mod upstreams;

@@ -335,25 +335,33 @@ fn a_mistake_that_is_taken_back_is_no_failure_any_more_and_what_waits_is_still_k
 
 #[test]
 fn a_release_that_is_linked_anew_is_seen_and_so_are_later_edits() {
-    let home = tempfile::tempdir().unwrap();
-    let release = |number: u32| home.path().join(format!("release-{number}"));
-    let link = home.path().join("current");
-    let gateway = Gateway::start(&says("one"));
-    let text = fs::read_to_string(gateway.dir().join("banyan.yaml")).unwrap();
-    drop(gateway);
-    for number in [1, 2] {
-        fs::create_dir(release(number)).unwrap();
-        fs::write(release(number).join("banyan.yaml"), text.replace("one", &format!("release {number}"))).unwrap();
-    }
-    std::os::unix::fs::symlink(release(1), &link).unwrap();
-    let gateway = Start::on("").linked(&link.join("banyan.yaml"));
-    assert_eq!(gateway.get("/").text(), "release 1");
-    let next = home.path().join("next");
-    std::os::unix::fs::symlink(release(2), &next).unwrap();
-    fs::rename(&next, &link).unwrap();
-    eventually("the new release", || (gateway.get("/").text() == "release 2").then_some(()));
-    fs::write(release(2).join("banyan.yaml"), text.replace("one", "edited")).unwrap();
-    eventually("a later edit", || (gateway.get("/").text() == "edited").then_some(()));
+    let release = |text: &str| {
+        let listeners = "listeners: { web: { address: 127.0.0.1:<web> } }\nadmin: { address: \"127.0.0.1:<admin>\" }\n";
+        format!("{listeners}{}", says(text))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    symlink("release-1", dir.path().join("current")).unwrap();
+    let start =
+        Start::default().dir(dir).file("release-1/banyan.yaml", &release("one")).file("release-2/banyan.yaml", &release("two"));
+    let gateway = start.config("current/banyan.yaml").ready();
+    assert_eq!(gateway.get("/").text(), "one");
+    relink(&gateway.dir().join("current"), "release-2");
+    wait_until_it_says(&gateway, "two");
+    let file = gateway.dir().join("release-2/banyan.yaml");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("two", "edited")).unwrap();
+    wait_until_it_says(&gateway, "edited");
+}
+
+#[test]
+fn a_directory_that_is_exchanged_is_seen_and_so_are_later_edits() {
+    let base = "listeners: { web: { address: 127.0.0.1:<web> } }\nadmin: { address: \"127.0.0.1:<admin>\" }\n";
+    let start = Start::default().file("conf/a.yaml", base).file("conf/b.yaml", &says("one"));
+    let gateway = start.file("new/a.yaml", base).file("new/b.yaml", &says("two")).config("conf").ready();
+    fs::rename(gateway.dir().join("conf"), gateway.dir().join("old")).unwrap();
+    fs::rename(gateway.dir().join("new"), gateway.dir().join("conf")).unwrap();
+    wait_until_it_says(&gateway, "two");
+    fs::write(gateway.dir().join("conf/b.yaml"), says("edited")).unwrap();
+    wait_until_it_says(&gateway, "edited");
 }
 
 #[test]
