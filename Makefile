@@ -32,8 +32,7 @@ help: ## This list
 setup: ## Install what the build needs beside Rust (cmake, a C compiler); the others call it
 	@sh .ci/setup
 
-run: setup ## Run the demo, or a configuration: make run CONFIG=gateway.yaml
-	$(CARGO) build --release
+run: build ## Run the demo, or a configuration: make run CONFIG=gateway.yaml
 	$(TARGET)/release/banyan $(if $(CONFIG),run -c $(CONFIG),demo)
 
 build: setup ## Build the release binary

@@ -293,7 +293,7 @@ mod tests {
             clock.response_by(Instant::now() + Duration::from_secs(60));
             tokio::task::yield_now().await;
             clock.idle_for(Duration::from_millis(20));
-            near.read(&mut [0; 8]).await.unwrap();
+            assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
             clock.expired()
         });
         assert_eq!(done.await, Some(Expired::Idle));
