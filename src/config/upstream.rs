@@ -139,7 +139,8 @@ pub struct Timeouts {
     /// Longest wait from the request sent to the response head. Default 30s.
     #[serde(deserialize_with = "positive")]
     pub response: Duration,
-    /// Longest silence after the response head. Default 60s; 1h on upgraded connections.
+    /// Longest silence of the service after its response head. Default 60s; 1h on upgraded connections. A stream that keeps talking is
+    /// never cut, nor one whose HTTP/1 client is slow to read it.
     #[serde(deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
     /// How long an idle pooled connection is kept. Keep it below the service's own. Default 50s.
