@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_core::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
 
 use super::{
     ctx::{Ctx, Tries},
@@ -25,6 +26,16 @@ static HOP_BY_HOP: [HeaderName; 6] = [
     header::TE,
     header::PROXY_AUTHENTICATE,
 ];
+
+/// The response head that the client was sent, if it was. A 100 is only a word on the way.
+pub fn sent(session: &Session) -> Option<&ResponseHeader> {
+    let is_final = |head: &&ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().filter(is_final)
+}
+
+pub fn is_sent(session: &Session) -> bool {
+    sent(session).is_some()
+}
 
 /// What a service gets: the head as it was matched, with what the gateway says of the client.
 pub fn prepare(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora_core::{Error, protocols::tls::SslDigest};
 use pingora_proxy::Session;
 
-use super::ctx::Ctx;
+use super::{ctx::Ctx, head};
 use crate::{
     exchange::{Facts, Flag},
     observe::{Record, Tls, line},
@@ -64,7 +64,7 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<
         path: &facts.path,
         query: facts.query.as_deref(),
         version: facts.version,
-        status: session.response_written().map_or(0, |head| head.status.as_u16()),
+        status: head::sent(session).map_or(0, |head| head.status.as_u16()),
         received: session.body_bytes_read() as u64,
         sent: session.body_bytes_sent() as u64,
         duration,

@@ -428,7 +428,7 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         ctx.clock.end_try();
-        let told = session.response_written().is_some();
+        let told = head::is_sent(session);
         if *error.esource() == pingora_core::ErrorSource::Upstream {
             let fault = fault::upstream(&error, told);
             ctx.tries.fault = Some(fault);
@@ -446,7 +446,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let head_came = session.response_written().is_some();
+        let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
             (None, Some(expired)) => Meaning::Stop(expired.into()),

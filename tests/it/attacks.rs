@@ -201,3 +201,18 @@ fn what_an_answer_says_of_the_connection_is_true() {
     }
     gateway.assert_sound();
 }
+
+#[test]
+fn a_client_that_was_told_to_continue_is_still_told_that_its_body_is_too_large() {
+    let origin = Origin::echo();
+    let mut gateway = Gateway::start(&format!(
+        "upstreams: {{ one: {{ endpoints: [\"{}\"] }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}",
+        origin.address()
+    ));
+    let mut connection = gateway.connect();
+    connection.send_head("PUT / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nExpect: 100-continue");
+    assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 100);
+    connection.send(format!("C8\r\n{}\r\n0\r\n\r\n", "a".repeat(200)));
+    assert_eq!(connection.response("PUT").status, 413);
+    gateway.assert_sound();
+}
