@@ -150,10 +150,7 @@ fn bad_server_name(name: &str, at: &Path) -> Option<Problem> {
 /// # Errors
 /// If they cannot be read, or there is none, as in a container without a CA bundle.
 pub fn system_roots() -> Result<usize, String> {
-    let mut store = RootCertStore::empty();
-    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
-        .map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?;
-    match store.len() {
+    match platform_store()?.len() {
         0 => Err("the system has no certificate authorities, so no service could be verified".to_owned()),
         count => Ok(count),
     }
@@ -165,9 +162,14 @@ pub fn system_roots() -> Result<usize, String> {
 /// # Errors
 /// They cannot be read.
 pub fn system_roots_readable() -> Result<(), String> {
+    platform_store().map(drop)
+}
+
+fn platform_store() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
-        .map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))
+        .map_err(|e| format!("the system's certificate authorities cannot be read: {}", e.root_cause()))?;
+    Ok(store)
 }
 
 fn group(protocol: Protocol, tls: Option<&Tls>) -> u64 {
