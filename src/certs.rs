@@ -13,10 +13,13 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::config::problem::{self, Problem};
+
 mod showcase;
 
 pub use self::showcase::Showcase;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Largest PEM file we read: a bundle of every public authority is about 220 KiB.
 const FILE_MAX: u64 = 4 << 20;
@@ -65,6 +68,15 @@ pub enum CertError {
 }
 
 impl CertError {
+    /// The problem of the key that names the file.
+    pub fn problem(&self, at: problem::Path) -> Problem {
+        let problem = Problem::error(at, self.to_string());
+        match self {
+            Self::Unreadable { .. } => problem.help("a relative path starts at the directory of the file that names it"),
+            _ => problem,
+        }
+    }
+
     /// Whether the key's file is at fault, rather than the certificate's.
     pub fn is_of_key(&self, key: &Path) -> bool {
         match self {
@@ -85,7 +97,7 @@ pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
     let key_der = private_key(key)?;
     let provider = provider();
     let signing = provider.key_provider.load_private_key(key_der);
-    let signing = signing.map_err(|e| CertError::BadKey { path: key.into(), reason: e.to_string() })?;
+    let signing = signing.map_err(|e| CertError::BadKey { path: key.into(), reason: reason(e) })?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
@@ -157,6 +169,14 @@ fn not_pem(path: &Path, error: &pem::Error) -> CertError {
     CertError::NotPem { path: path.into(), reason: reason.to_owned() }
 }
 
+/// What rustls says, without "unexpected error" before it.
+fn reason(error: rustls::Error) -> String {
+    match error {
+        rustls::Error::General(reason) => reason,
+        error => error.to_string(),
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, CertError> {
     let unreadable = |source| CertError::Unreadable { path: path.into(), source };
     if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_MAX {
@@ -168,7 +188,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertError> {
 fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertError> {
     X509Certificate::from_der(der)
         .map(|(_, certificate)| certificate)
-        .map_err(|e| CertError::BadCertificate { path: path.into(), reason: e.to_string() })
+        .map_err(|_| CertError::BadCertificate { path: path.into(), reason: "it is not one of X.509".to_owned() })
 }
 
 fn leaf_facts(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<(Vec<String>, i64, Option<Stale>), CertError> {

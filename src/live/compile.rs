@@ -149,11 +149,15 @@ impl Compiler<'_> {
         })
     }
 
-    /// Adds problems of meaning, but for those that only follow from a mistake that was reported already.
+    /// Adds problems of meaning, but for those that only follow from a mistake that was reported already, and those that were reported
+    /// themselves: every route that inherits a policy finds the same in it.
     fn meaning(&mut self, find: impl FnOnce(&Self, &mut Vec<Problem>)) {
         let mut found = Vec::new();
         find(self, &mut found);
-        found.retain(|problem| !self.loaded.broken(&problem.path));
+        let follows = |problem: &Problem| {
+            problem.also.iter().map(|(path, _)| path).chain([&problem.path]).any(|path| self.loaded.broken(path))
+        };
+        found.retain(|problem| !follows(problem) && !self.problems.contains(problem));
         self.problems.extend(found);
     }
 
@@ -233,10 +237,22 @@ impl Compiler<'_> {
             let at = Path::root().key("routes").key(name.as_str());
             match self.route(name, route, table.capture_names(index), upstreams, &at) {
                 Ok(route) => routes.push(Arc::new(route)),
-                Err(found) => self.meaning(|_, problems| problems.extend(found)),
+                Err(mut found) => {
+                    if self.captures_unknown(&at.key("match")) {
+                        let templates = [at.key("rewrite").key("path"), at.key("to").key("redirect").key("location")];
+                        found.retain(|problem| !templates.contains(&problem.path));
+                    }
+                    self.meaning(|_, problems| problems.extend(found));
+                }
             }
         }
         (routes.len() == config.routes.len()).then(|| Router::new(table, routes))
+    }
+
+    /// Whether a mistake in the path of a match hides which captures there are.
+    fn captures_unknown(&self, matches: &Path) -> bool {
+        let misread = |path: &Path| self.problems.iter().any(|problem| problem.is_error() && problem.path == *path);
+        ["path", "path_regex"].map(|key| matches.key(key)).iter().any(|path| self.loaded.broken(path) || misread(path))
     }
 
     fn route(
@@ -340,9 +356,6 @@ impl Compiler<'_> {
                 rewrite: Rewrite::default(),
             }),
             Err(found) => {
-                // Routes that inherit the policy reported the same.
-                let new = |problem: &Problem| !self.problems.contains(problem);
-                let found: Vec<_> = found.into_iter().filter(new).collect();
                 self.meaning(|_, problems| problems.extend(found));
                 None
             }
@@ -364,7 +377,7 @@ fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut V
         }
         Err(error) => {
             let key = if error.is_of_key(&pair.key) { "key" } else { "cert" };
-            problems.push(Problem::error(at.key(key), error.to_string()));
+            problems.push(error.problem(at.key(key)));
             None
         }
     }

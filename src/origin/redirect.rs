@@ -91,8 +91,8 @@ fn location(text: &str, capture_names: &[Arc<str>]) -> Result<(Template, Kind), 
     let template = Template::compile(text, capture_names)?;
     let anchored = template.begins_with_path() || template.begins_with_scheme() || !template.prefix().is_empty();
     let kind = Some(template.sample("x")).filter(|_| anchored).and_then(|sample| kind(&sample));
-    let kind =
-        kind.ok_or_else(|| format!("`{text}` begins neither with `/` nor with `http://`, `https://` or `{{scheme}}://`"))?;
+    let kind = kind
+        .ok_or_else(|| format!("`{text}` begins neither with a single `/` nor with `http://`, `https://` or `{{scheme}}://`"))?;
     if kind == Kind::Absolute && authority(&template.sample("x")) != authority(&template.sample("y")) {
         return Err("a capture may not be part of the host, or clients could be sent anywhere".to_owned());
     }

@@ -28,7 +28,10 @@ impl Split {
         let shares: Box<[_]> = shares.collect();
         match (known, total) {
             (0, _) => Err(Problem::error(at.clone(), "the split has no shares").help("name at least one upstream")),
-            (_, 0) => Err(Problem::error(at.clone(), "all weights are 0, so no upstream takes requests")),
+            (_, 0) => {
+                Err(Problem::error(at.clone(), "all weights are 0, so no upstream takes requests")
+                    .help("give at least one a weight"))
+            }
             _ => Ok(Self { shares, total }),
         }
     }

@@ -159,7 +159,10 @@ impl<'a> Search<'a> {
         let place_of = |other: u32| place(&self.detail(other).name);
         let name = |other: u32| &self.detail(other).name;
         if let Some(twin) = finding.twin {
-            let problem = Problem::error(place(&detail.name), format!("the same match as route `{}`", name(twin)));
+            let problem = Problem::error(
+                place(&detail.name),
+                format!("route `{}` has the same match as route `{}`", detail.name, name(twin)),
+            );
             return Some(problem.help("remove one of them, or add a condition").also(place_of(twin), "the other route"));
         }
         if let Some((takers, cover)) = finding.unreachable(detail.hosts.len()) {
@@ -324,7 +327,7 @@ mod tests {
 
     #[test]
     fn duplicates_name_both() {
-        let text = ["E routes.b.match: the same match as route `a`"];
+        let text = ["E routes.b.match: route `b` has the same match as route `a`"];
         check("{a: {path: /x}, b: {path: /x}}", &text);
         check("{a: {}, b: {path: /**}}", &text);
         check("{a: {path: '/x/{one}'}, b: {path: '/%78/{two}'}}", &text);

@@ -6,7 +6,7 @@ use std::{cmp::Ordering, ops::Range, sync::Arc};
 
 use super::{
     path::{self, EncodedSlashes},
-    regex::PathRegex,
+    regex::{PathRegex, REGEX_HELP},
 };
 use crate::exchange::Captures;
 
@@ -107,9 +107,7 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it.
     pub fn regex(text: &str) -> Result<Self, Misread> {
-        let regex = PathRegex::parse(text).map_err(|e| {
-            Misread::new(e).help("regular expressions here have no look-around and no back references, and a bounded size")
-        })?;
+        let regex = PathRegex::parse(text).map_err(|e| Misread::new(e).help(REGEX_HELP))?;
         check_names(regex.names())?;
         Ok(Self::Regex(regex))
     }
@@ -231,9 +229,20 @@ fn literal(text: &str) -> Result<String, Misread> {
     // Whether requests keep encoded slashes is the gateway's setting; a pattern may always spell them.
     let path = path::normalise(text.as_bytes(), EncodedSlashes::Keep);
     path.map(String::from).map_err(|rule| {
-        Misread::new(format!("no request has the path `{text}`: it has {rule}"))
-            .help("write it percent-encoded, as requests carry it")
+        let found = rule.replacen(" in the path", "", 1);
+        Misread::new(format!("no request has the path `{text}`: it has {found}")).help(remedy(rule))
     })
+}
+
+/// What to write instead of a path that breaks a rule.
+fn remedy(rule: &str) -> &'static str {
+    match rule {
+        rule if rule.contains("dot segment") => "write the path without it",
+        rule if rule.contains("query") => "a path ends before `?` and `#`; for the query there are conditions under `query`",
+        rule if rule.contains("control character") => "requests with one are refused before any route is looked for",
+        rule if rule.contains("broken") => "write `%25` for a percent sign itself",
+        _ => "write it percent-encoded, as requests carry it",
+    }
 }
 
 fn segments(rest: &str) -> Result<Pattern, Misread> {
@@ -242,14 +251,16 @@ fn segments(rest: &str) -> Result<Pattern, Misread> {
     while let Some(word) = words.next() {
         match (word, words.peek()) {
             ("**", None) => pattern.open = true,
-            ("**", Some(_)) => return Err(Misread::new("`**` before the last segment").help("`/**` can only end a pattern")),
+            ("**", Some(_)) => {
+                return Err(Misread::new("`**` stands before the end of the pattern").help("`/**` can only end a pattern"));
+            }
             // Slashes are merged, as in requests.
             ("", Some(_)) => {}
             _ => pattern.parts.push(part(word)?),
         }
     }
     if pattern.parts.len() > SEGMENTS_MAX {
-        return Err(Misread::new(format!("more than {SEGMENTS_MAX} segments")));
+        return Err(Misread::new(format!("the pattern has more than {SEGMENTS_MAX} segments")));
     }
     let names: Vec<_> = pattern.names().cloned().collect();
     check_names(&names)?;
@@ -268,14 +279,17 @@ fn part(word: &str) -> Result<Part, Misread> {
             .help("a capture takes one whole segment: `/{name}/`; for a part of one use `path_regex`"));
     }
     match word {
-        "*" => Err(Misread::new("`*` as a segment").help("write `{name}` for one segment, a last `/**` for any rest")),
-        word if word.contains("**") => Err(Misread::new(format!("`**` within the segment `{word}`"))
+        "*" => {
+            Err(Misread::new("`*` does not stand for a segment")
+                .help("write `{name}` for one segment, a last `/**` for any rest"))
+        }
+        word if word.contains("**") => Err(Misread::new(format!("`**` stands within the segment `{word}`"))
             .help("`/**` stands for whole segments, at the end of a pattern")),
         word => {
             let path = literal(&format!("/{word}"))?;
             match path.strip_prefix('/') {
                 Some(text) if word.is_empty() || !text.is_empty() => Ok(Part::Literal(text.into())),
-                _ => Err(Misread::new(format!("the dot segment `{word}` in a pattern")).help("write the path without it")),
+                _ => Err(Misread::new(format!("no request has the dot segment `{word}`")).help("write the path without it")),
             }
         }
     }
@@ -284,7 +298,7 @@ fn part(word: &str) -> Result<Part, Misread> {
 fn capture(name: &str) -> Result<Part, Misread> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if !name.bytes().all(word) || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(Misread::new(format!("`{{{name}}}` is no capture"))
+        return Err(Misread::new(format!("`{{{name}}}` is not a capture"))
             .help("a capture's name is letters, digits and `_`, not starting with a digit"));
     }
     Ok(Part::Capture(name.into()))
@@ -292,14 +306,14 @@ fn capture(name: &str) -> Result<Part, Misread> {
 
 fn check_names(names: &[Arc<str>]) -> Result<(), Misread> {
     if names.len() > CAPTURES_MAX {
-        return Err(Misread::new(format!("more than {CAPTURES_MAX} captures")));
+        return Err(Misread::new(format!("there are more than {CAPTURES_MAX} captures")));
     }
     for (at, name) in names.iter().enumerate() {
         if name.len() > CAPTURE_NAME_MAX {
             return Err(Misread::new(format!("the name of the capture `{name}` is longer than {CAPTURE_NAME_MAX} characters")));
         }
         if RESERVED.contains(&&**name) {
-            return Err(Misread::new(format!("a capture named `{name}`"))
+            return Err(Misread::new(format!("no capture can be named `{name}`"))
                 .help("templates have `{scheme}`, `{host}`, `{port}`, `{path}` and `{query}` already: choose another name"));
         }
         if names.iter().take(at).any(|earlier| earlier == name) {
@@ -352,15 +366,15 @@ mod tests {
         refused("/a?b", "query");
         refused("/..", "above the root");
         refused("/%", "percent-encoding");
-        refused("/**/a", "before the last");
-        refused("/**/", "before the last");
+        refused("/**/a", "before the end");
+        refused("/**/", "before the end");
         refused("/a**", "within");
-        refused("/*", "as a segment");
+        refused("/*", "stand for a segment");
         refused("/{a}b", "part of a segment");
         refused("/{a", "part of a segment");
-        refused("/{}", "no capture");
-        refused("/{a-b}", "no capture");
-        refused("/{1}", "no capture");
+        refused("/{}", "not a capture");
+        refused("/{a-b}", "not a capture");
+        refused("/{1}", "not a capture");
         refused("/{a}/{a}", "twice");
         refused("/{path}", "named `path`");
         refused("/{a}/../b", "above the root");

@@ -23,6 +23,9 @@ pub const PATH_REGEX_MAX: usize = 4096;
 /// Most memory that the program of one regular expression takes, in bytes.
 const SIZE_MAX: usize = 512 << 10;
 
+/// What to do about one that cannot be used.
+pub const REGEX_HELP: &str = "regular expressions here have no look-around and no back references, and a bounded size";
+
 /// Deepest nesting of one regular expression. Source: regex-syntax parses by recursion and asks for a bound.
 const NEST_MAX: u32 = 100;
 
@@ -136,10 +139,10 @@ impl ValueRegex {
 /// Reads an expression and anchors it at both ends: by its tree, so that nothing in its text can close the anchors.
 fn parse(text: &str, unicode: bool) -> Result<Hir, String> {
     if text.len() > PATH_REGEX_MAX {
-        return Err(format!("a regular expression longer than {PATH_REGEX_MAX} bytes"));
+        return Err(format!("the regular expression is longer than {PATH_REGEX_MAX} bytes"));
     }
     let hir = ParserBuilder::new().unicode(unicode).utf8(false).nest_limit(NEST_MAX).build().parse(text);
-    let hir = hir.map_err(|e| format!("a regular expression that cannot be read: {}", reason(&e)))?;
+    let hir = hir.map_err(|e| format!("the regular expression cannot be read: {}", reason(&e)))?;
     Ok(Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]))
 }
 
@@ -165,8 +168,8 @@ fn build(hirs: &[Hir], kind: MatchKind, captures: WhichCaptures) -> Result<Regex
 
 fn too_large(error: &BuildError) -> String {
     match error.size_limit() {
-        Some(_) => format!("a regular expression whose program is larger than {} KiB", SIZE_MAX >> 10),
-        None => format!("a regular expression that cannot be compiled: {error}"),
+        Some(_) => format!("the program of the regular expression is larger than {} KiB", SIZE_MAX >> 10),
+        None => format!("the regular expression cannot be compiled: {error}"),
     }
 }
 

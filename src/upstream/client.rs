@@ -95,7 +95,7 @@ impl Tls {
     fn compile(config: &UpstreamTls, at: &Path, problems: &mut Vec<Problem>) -> Self {
         problems.extend(bad_server_name(&config.server_name, at));
         let ca = match &config.ca {
-            Some(file) => certs::authorities(file).map(Some).map_err(|e| Problem::error(at.key("ca"), e.to_string())),
+            Some(file) => certs::authorities(file).map(Some).map_err(|e| e.problem(at.key("ca"))),
             None => system_roots().map(|_| None).map_err(|reason| {
                 Problem::error(at.clone(), reason).help("name a PEM file of the authorities to trust with `ca`")
             }),
@@ -115,14 +115,16 @@ fn with_parsed(read: Vec<CertificateDer<'static>>) -> (Vec<CertificateDer<'stati
 }
 
 fn contradiction(config: &config::Upstream, at: &Path) -> Option<Problem> {
-    let at = at.key("protocol");
+    let (at, tls) = (at.key("protocol"), at.key("tls"));
     match (config.protocol, &config.tls) {
         (Protocol::H2, None) => Some(
             Problem::error(at, "`h2` is spoken over TLS, and the upstream has no `tls`")
-                .help("add `tls`, or use `h2c` for HTTP/2 over plain text"),
+                .help("add `tls`, or use `h2c` for HTTP/2 over plain text")
+                .also(tls, "has no `tls`"),
         ),
         (Protocol::H2c, Some(_)) => {
-            Some(Problem::error(at, "`h2c` is plain text, and the upstream has `tls`").help("use `h2` for HTTP/2 over TLS"))
+            let problem = Problem::error(at, "`h2c` is plain text, and the upstream has `tls`");
+            Some(problem.help("use `h2` for HTTP/2 over TLS").also(tls, "TLS here"))
         }
         _ => None,
     }
@@ -148,10 +150,7 @@ fn bad_server_name(name: &str, at: &Path) -> Option<Problem> {
 /// # Errors
 /// If they cannot be read, or there is none, as in a container without a CA bundle.
 pub fn system_roots() -> Result<usize, String> {
-    let mut store = RootCertStore::empty();
-    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
-        .map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?;
-    match store.len() {
+    match platform_store()?.len() {
         0 => Err("the system has no certificate authorities, so no service could be verified".to_owned()),
         count => Ok(count),
     }
@@ -163,9 +162,14 @@ pub fn system_roots() -> Result<usize, String> {
 /// # Errors
 /// They cannot be read.
 pub fn system_roots_readable() -> Result<(), String> {
+    platform_store().map(drop)
+}
+
+fn platform_store() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
-        .map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))
+        .map_err(|e| format!("the system's certificate authorities cannot be read: {}", e.root_cause()))?;
+    Ok(store)
 }
 
 fn group(protocol: Protocol, tls: Option<&Tls>) -> u64 {

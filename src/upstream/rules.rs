@@ -24,7 +24,8 @@ fn endpoints(endpoints: &[Endpoint], at: &Path, problems: &mut Vec<Problem>) {
     if endpoints.is_empty() {
         problems.push(Problem::error(at.clone(), "the list of endpoints is empty").help("name at least one address"));
     } else if endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-        problems.push(Problem::error(at.clone(), "all weights are 0, so no endpoint takes traffic"));
+        let problem = Problem::error(at.clone(), "all weights are 0, so no endpoint takes traffic");
+        problems.push(problem.help("give at least one a weight"));
     }
     let mut first = HashMap::new();
     for (position, endpoint) in endpoints.iter().enumerate() {
@@ -36,7 +37,8 @@ fn endpoints(endpoints: &[Endpoint], at: &Path, problems: &mut Vec<Problem>) {
             );
         }
         if endpoint.address.port() == 0 || endpoint.address.ip().is_unspecified() {
-            problems.push(Problem::error(at.index(position), format!("nothing can be reached at `{}`", endpoint.address)));
+            let problem = Problem::error(at.index(position), format!("nothing can be reached at `{}`", endpoint.address));
+            problems.push(problem.help("write the address and port that the service is reached at"));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         conflict, host,
         pattern::{Misread, Pattern},
         predicate::{Conditions, Methods, Test},
-        regex::{PathRegex, ValueRegex},
+        regex::{PathRegex, REGEX_HELP, ValueRegex},
     },
 };
 
@@ -89,7 +89,8 @@ impl Table {
 /// Which regular expressions made a set fail: those that are too large alone, else all of them together.
 fn too_large(regexes: &[(&PathRegex, u32)], details: &[Detail], why: &str) -> Vec<Problem> {
     let place = |index: u32| details.get(index as usize).map(|detail| place(&detail.name).key("path_regex"));
-    let alone = |(regex, index): &(&PathRegex, u32)| Some(Problem::error(place(*index)?, regex.check_size().err()?));
+    let alone =
+        |(regex, index): &(&PathRegex, u32)| Some(Problem::error(place(*index)?, regex.check_size().err()?).help(REGEX_HELP));
     let found: Vec<Problem> = regexes.iter().filter_map(alone).collect();
     if !found.is_empty() {
         return found;
@@ -115,8 +116,9 @@ fn read(name: &RouteName, matches: &Match, problems: &mut Vec<Problem>) -> (Entr
         query: reader.tests("query", &matches.query),
         cookies: reader.cookies(&matches.cookies),
     };
-    let path = path.filter(|_| !reader.broken);
+    // Templates may still be read, so that of a route with several mistakes each is told.
     let captures = path.as_ref().map(Pattern::names).unwrap_or_default().into();
+    let path = path.filter(|_| !reader.broken);
     (Entry { conditions, capture }, Detail { name: name.clone(), hosts, path, captures })
 }
 
@@ -148,7 +150,7 @@ impl Reader<'_> {
                 Ok(host) => hosts.push(host),
                 Err(rule) => self.error(
                     place,
-                    format!("no request has the host `{text}`: it has {rule}"),
+                    format!("no request has the host `{text}`: it has {}", rule.trim_end_matches(" in the host")),
                     Some("write a name such as `shop.example`, a wildcard such as `*.shop.example`, or `*`; without a port"),
                 ),
             }
@@ -162,8 +164,8 @@ impl Reader<'_> {
     fn path(&mut self, matches: &Match) -> Option<Pattern> {
         let (key, read) = match (&matches.path, &matches.path_regex) {
             (Some(_), Some(_)) => {
-                let help = "a route has one of them: make two routes for both";
-                self.error(self.place.key("path_regex"), "`path_regex` beside `path`", Some(help));
+                let help = "leave one of them out, or make two routes";
+                self.error(self.place.key("path_regex"), "`path` and `path_regex` exclude each other", Some(help));
                 return None;
             }
             (Some(path), None) => ("path", Pattern::parse(path)),
@@ -183,7 +185,7 @@ impl Reader<'_> {
             Pattern::Regex(regex) => match regex.groups() {
                 Ok(groups) => groups.map_or(Capture::None, Capture::Groups),
                 Err(message) => {
-                    self.error(self.place.key("path_regex"), message, None);
+                    self.error(self.place.key("path_regex"), message, Some(REGEX_HELP));
                     Capture::None
                 }
             },
@@ -195,7 +197,7 @@ impl Reader<'_> {
         for (at, name) in names.iter().enumerate() {
             match method(name) {
                 Ok(method) => methods.push(method),
-                Err(help) => self.error(self.place.key("methods").index(at), format!("`{name}` is no method"), Some(&help)),
+                Err(help) => self.error(self.place.key("methods").index(at), format!("`{name}` is not a method"), Some(&help)),
             }
         }
         (!names.is_empty()).then(|| Methods::new(methods))
@@ -206,9 +208,9 @@ impl Reader<'_> {
         for (text, condition) in conditions {
             let place = self.place.key("headers").key(text);
             match HeaderName::from_bytes(text.as_bytes()) {
-                Err(_) => self.error(place, format!("`{text}` is no header name"), None),
+                Err(_) => self.error(place, format!("`{text}` is not a header name"), None),
                 Ok(header::HOST) => {
-                    self.error(place, "a condition on the Host header", Some("use `hosts`, which HTTP/2 has too"))
+                    self.error(place, "the Host header is not matched here", Some("use `hosts`, which HTTP/2 has too"))
                 }
                 Ok(name) if headers.iter().any(|(other, _)| *other == name) => {
                     self.error(
@@ -231,7 +233,7 @@ impl Reader<'_> {
     fn cookies(&mut self, conditions: &BTreeMap<String, Condition>) -> Vec<(Box<str>, Test)> {
         // RFC 6265 §4.1.1: a cookie's name is a token, as a method is.
         for name in conditions.keys().filter(|name| Method::from_bytes(name.as_bytes()).is_err()) {
-            self.error(self.place.key("cookies").key(name), format!("`{name}` is no cookie name"), None);
+            self.error(self.place.key("cookies").key(name), format!("`{name}` is not a cookie name"), None);
         }
         self.tests("cookies", conditions)
     }
@@ -252,7 +254,7 @@ impl Reader<'_> {
             Condition::Regex(text) => match ValueRegex::parse(text) {
                 Ok(regex) => Some(Test::Regex(text.as_str().into(), regex)),
                 Err(message) => {
-                    self.error(place.key("regex"), message, None);
+                    self.error(place.key("regex"), message, Some(REGEX_HELP));
                     None
                 }
             },
@@ -299,15 +301,15 @@ mod tests {
         check("{path_regex: '((a{100}){100}){100}'}", "path_regex", "larger than");
         check("{path_regex: '(?<n>(a{100}){100}){100}'}", "path_regex", "larger than");
         check("{path_regex: '(?<host>a)'}", "path_regex", "named `host`");
-        check("{path: /a, path_regex: /b}", "path_regex", "beside `path`");
+        check("{path: /a, path_regex: /b}", "path_regex", "exclude each other");
         check("{methods: [GET, post]}", "methods[1]", "did you mean `POST`");
-        check("{methods: ['G T']}", "methods[0]", "no method");
-        check("{headers: {'a b': '1'}}", "headers.a b", "no header name");
+        check("{methods: ['G T']}", "methods[0]", "not a method");
+        check("{headers: {'a b': '1'}}", "headers.a b", "not a header name");
         check("{headers: {Host: a}}", "headers.Host", "use `hosts`");
         check("{headers: {X-A: '1', x-a: '2'}}", "headers.x-a", "named twice");
         check("{headers: {x: {regex: '('}}}", "headers.x.regex", "cannot be read");
         check("{query: {x: {regex: '(?=a)'}}}", "query.x.regex", "cannot be read");
-        check("{cookies: {'a=b': '1'}}", "cookies.a=b", "no cookie name");
+        check("{cookies: {'a=b': '1'}}", "cookies.a=b", "not a cookie name");
     }
 
     #[test]
