@@ -27,3 +27,14 @@ pub struct Admin {
 fn default_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 9901))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_listener_is_on_the_loopback_unless_told() {
+        let admin: Admin = serde_yaml::from_str("{}").unwrap();
+        assert!(admin.address.ip().is_loopback());
+    }
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{policy::Policies, upstream::weight};
 use crate::{
     name::UpstreamName,
-    units::{Duration, some_positive, within},
+    units::{Duration, positive, some_positive, within},
 };
 
 /// A route: the requests it takes, what it changes, the rules they meet and where they go.
@@ -194,18 +194,28 @@ pub struct Rewrite {
 }
 
 /// Timeouts of a route.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteTimeouts {
-    /// From the request head received to the response head sent, all tries together. Default 60s.
-    #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
-    pub request: Option<Duration>,
+    /// From the request head received (where the request has a body: from its end) to the response head sent, all tries together.
+    #[serde(default = "request_default", deserialize_with = "positive")]
+    pub request: Duration,
     /// Longest wait from the request sent to the response head, in each try. Default: the upstream's.
     #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub response: Option<Duration>,
     /// Longest silence after the response head. Default: the upstream's.
     #[serde(default, deserialize_with = "some_positive", skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self { request: request_default(), response: None, idle: None }
+    }
+}
+
+const fn request_default() -> Duration {
+    Duration::from_secs(60)
 }
 
 /// Where the requests of a route go.

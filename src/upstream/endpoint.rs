@@ -19,9 +19,6 @@ use crate::{
     exchange::UpstreamFault,
 };
 
-/// `timeouts.request` where a route sets none.
-const REQUEST_DEFAULT: Duration = Duration::from_secs(60);
-
 /// `timeouts.idle` where neither route nor upstream sets one.
 const IDLE_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -98,7 +95,7 @@ impl EffectiveTimeouts {
         Self {
             connect: upstream.connect.as_std(),
             response: route.response.unwrap_or(upstream.response).as_std(),
-            request: route.request.map_or(REQUEST_DEFAULT, |request| request.as_std()),
+            request: route.request.as_std(),
             idle: idle.unwrap_or(IDLE_DEFAULT),
             idle_upgraded: idle.unwrap_or(IDLE_UPGRADED_DEFAULT),
             keepalive: upstream.keepalive.as_std(),
