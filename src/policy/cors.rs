@@ -92,10 +92,10 @@ impl Cors {
         let headers = config.headers.as_deref().unwrap_or(&[]);
         let headers = list(headers, &path.key("headers"), "a header name", &mut problems, is_field);
         let expose = list(&config.expose, &path.key("expose"), "a header name", &mut problems, is_field);
-        if config.max_age.is_some_and(|age| age.as_std().as_secs() == 0) {
+        if config.max_age.is_some_and(|age| !age.is_zero() && age.as_std().as_secs() == 0) {
             problems.push(
                 Problem::error(path.key("max_age"), "less than a second, and browsers count in whole seconds")
-                    .help("write at least `1s`"),
+                    .help("write at least `1s`, or `0s` for none"),
             );
         }
         if config.credentials {
