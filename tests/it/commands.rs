@@ -5,7 +5,9 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 use serde_json::Value;
 
 use crate::harness::{
-    Connection, PATIENCE, eventually,
+    Connection, PATIENCE,
+    cert::trusting,
+    eventually,
     gateway::{Start, banyan, run},
     lines::Lines,
 };
@@ -192,13 +194,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().map(|word| word.trim_matches('\''))
 }
 
-/// Does the plain-text ones of the printed curl lines by hand.
+/// Does by hand what the printed curl lines do.
 fn try_demo(out: &Lines) {
     let ready = |line: &str| line.contains("Ctrl-C").then_some(());
     out.wait(PATIENCE, ready).expect("it invites");
-    let lines: Vec<String> = out.all().into_iter().filter(|line| line.contains("curl -i -H")).collect();
-    assert!(lines.len() >= 4, "{lines:?}");
-    for line in lines {
+    let lines: Vec<String> = out.all().into_iter().filter(|line| line.contains("  curl -i")).collect();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    let (tls, plain): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.contains("--cacert"));
+    assert_eq!(tls.len(), 1);
+    try_https(&tls[0]);
+    for line in plain {
         let host = line.split("Host: ").nth(1).and_then(|rest| rest.split('\'').next()).expect("a host");
         let url = words(&line).find_map(|word| word.strip_prefix("http://")).expect("a URL").to_owned();
         let (address, path) = url.split_once('/').expect("a path");
@@ -216,6 +221,21 @@ fn try_demo(out: &Lines) {
             ask()
         );
     }
+}
+
+/// `curl -i --cacert FILE --resolve NAME:PORT:127.0.0.1 https://NAME:PORT/PATH`
+fn try_https(line: &str) {
+    let words: Vec<&str> = words(line).collect();
+    let after = |option: &str| words[words.iter().position(|word| *word == option).expect(option) + 1];
+    let mut resolved = after("--resolve").split(':');
+    let (name, port) = (resolved.next().unwrap(), resolved.next().unwrap().parse::<u16>().unwrap());
+    let path = words.last().unwrap().split(&format!(":{port}")).nth(1).expect("a path");
+    let client = trusting(Path::new(after("--cacert")));
+    let address: std::net::SocketAddr = ([127, 0, 0, 1], port).into();
+    eventually("it listens", || std::net::TcpStream::connect(address).ok());
+    let mut connection = Connection::tls(address, name, client).unwrap();
+    let answered = connection.ask(&format!("GET {path} HTTP/1.1\nHost: {name}:{port}")).status;
+    assert_eq!(answered, 200, "{line}");
 }
 
 /// What `check` says of a configuration that it must refuse.

@@ -52,11 +52,20 @@ impl Authority {
 
     /// A client that trusts this authority alone and speaks these versions of TLS.
     pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        client_of(self.issuer.der().clone(), versions)
     }
+}
+
+/// A client that trusts the authority of this PEM file alone.
+pub fn trusting(file: &Path) -> Arc<ClientConfig> {
+    client_of(CertificateDer::from_pem_file(file).unwrap(), rustls::DEFAULT_VERSIONS)
+}
+
+fn client_of(authority: CertificateDer<'static>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Leaf {
