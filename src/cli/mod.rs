@@ -29,7 +29,7 @@ pub mod version;
 #[command(
     name = "banyan",
     version,
-    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn` (default), `debug`, `warn,banyan=trace`."
+    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn,rustls=error` (default), `debug`, `warn,banyan=trace`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -49,7 +49,7 @@ enum Command {
 }
 
 /// What is logged unless BANYAN_LOG says otherwise: of Pingora only what went wrong.
-const LOGGED: &str = "info,pingora=warn";
+const LOGGED: &str = "info,pingora=warn,rustls=error";
 
 /// Where a configuration is.
 #[derive(Args, Debug)]
