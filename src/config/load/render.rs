@@ -103,9 +103,9 @@ impl Sources {
     fn line(&self, span: Span) -> Option<Line> {
         let source = self.texts.get(span.file as usize)?;
         let start = span.start as usize;
-        let before = source.text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
+        let before = source.text.get(..start)?.rfind(LINE_ENDS).map_or(0, |at| at + 1);
         let rest = source.text.get(before..)?;
-        let text = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let text = rest.split(LINE_ENDS).next().unwrap_or_default();
         let end = (span.end as usize - before).clamp(start - before, text.len().max(start - before));
         if goes_on_with_secret(text, source.text.get(..before).unwrap_or_default()) {
             let file = source.name.display().to_string();
@@ -131,6 +131,9 @@ impl Line {
         group.element(Snippet::source(self.text).line_start(self.number).path(self.file).annotation(marked))
     }
 }
+
+/// What ends a line. Source: YAML 1.2.2 §5.4, for which a lone carriage return does too.
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
 /// Longest path that is shown whole, in characters.
 const LABEL_MAX: usize = 120;
