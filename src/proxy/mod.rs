@@ -149,6 +149,8 @@ impl Gateway {
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        // What was learnt of the try before says nothing of this one.
+        (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
         ctx.tries.began = Some(Instant::now());
         ctx.tries.lease = Some(lease);

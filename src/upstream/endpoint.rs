@@ -114,8 +114,8 @@ impl EffectiveTimeouts {
         Self { connect: self.connect.min(left), ..self }
     }
 
-    /// Longest silence on the wire that no phase forbids. Pingora has one timeout for each read of a try, before the head and
-    /// after it, so the longer of the two is the one that cuts nothing too early.
+    /// Longest time that a service may leave a chunk untaken. Pingora's write timeout does not know whether the response has begun, so
+    /// the longer of the two that might apply.
     pub fn silence(&self) -> Duration {
         self.response.max(self.idle)
     }
