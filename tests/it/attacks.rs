@@ -12,6 +12,14 @@ use crate::harness::{
     origin::ok,
 };
 
+/// A gateway that lets bodies of 100 bytes pass to this service.
+#[track_caller]
+fn limited(service: &str) -> Gateway {
+    Gateway::start(&format!(
+        "upstreams: {{ one: {{ {service} }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}"
+    ))
+}
+
 fn post(path: &str) -> http::request::Builder {
     Request::post(format!("http://a.example{path}"))
 }
@@ -51,10 +59,7 @@ fn a_body_that_is_sent_again_counts_once() {
         }
         Ok(())
     });
-    let mut gateway = Gateway::start(&format!(
-        "upstreams: {{ one: {{ endpoints: [\"{}\"] }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}",
-        origin.address()
-    ));
+    let mut gateway = limited(&format!("endpoints: [\"{}\"]", origin.address()));
     let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n{}", "x".repeat(60));
     for _ in 0..4 {
         let mut connection = gateway.connect();
@@ -68,10 +73,7 @@ fn a_body_that_is_sent_again_counts_once() {
 #[test]
 fn a_limit_on_bodies_does_not_end_a_websocket() {
     let origin = Origin::shouting();
-    let mut gateway = Gateway::start(&format!(
-        "upstreams: {{ one: {{ endpoints: [\"{}\"] }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}",
-        origin.address()
-    ));
+    let mut gateway = limited(&format!("endpoints: [\"{}\"]", origin.address()));
     let mut connection = gateway.upgraded("/socket");
     for _ in 0..10 {
         connection.send("a frame of thirty bytes, about");
@@ -97,10 +99,7 @@ fn the_host_of_an_absolute_target_goes_to_the_service() {
 #[test]
 fn a_streamed_body_over_the_limit_ends_at_once_before_an_http2_service() {
     let service = Service::h2c(|_| http::Response::new(h2::full("ok")));
-    let mut gateway = Gateway::start(&format!(
-        "upstreams: {{ one: {{ protocol: h2c, endpoints: [\"{}\"] }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}",
-        service.address
-    ));
+    let mut gateway = limited(&format!("protocol: h2c, endpoints: [\"{}\"]", service.address));
     let chunk = format!("C8\r\n{}\r\n0\r\n\r\n", "a".repeat(200));
     for _ in 0..3 {
         let mut connection = gateway.connect();
@@ -205,10 +204,7 @@ fn what_an_answer_says_of_the_connection_is_true() {
 #[test]
 fn a_client_that_was_told_to_continue_is_still_told_that_its_body_is_too_large() {
     let origin = Origin::echo();
-    let mut gateway = Gateway::start(&format!(
-        "upstreams: {{ one: {{ endpoints: [\"{}\"] }} }}\nroutes: {{ all: {{ policies: {{ request_limits: {{ body: 100B }} }}, to: {{ upstream: one }} }} }}",
-        origin.address()
-    ));
+    let mut gateway = limited(&format!("endpoints: [\"{}\"]", origin.address()));
     let mut connection = gateway.connect();
     connection.send_head("PUT / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nExpect: 100-continue");
     assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 100);
