@@ -6,6 +6,7 @@ use pingora_core::{
 };
 
 use crate::{
+    deadline::Expired,
     exchange::{Stop, UpstreamFault},
     upstream::client,
 };
@@ -39,5 +40,27 @@ pub fn upstream(error: &Error, head_came: bool) -> UpstreamFault {
     match client::fault(error).unwrap_or(UpstreamFault::Protocol) {
         UpstreamFault::ResponseTimeout if head_came => UpstreamFault::IdleTimeout,
         fault => fault,
+    }
+}
+
+/// How a service failed us when a deadline passed and its connection was ended for it. Of a body that did not move on it is not to
+/// blame: the client may have been silent.
+pub fn of_silence(expired: Expired) -> Option<UpstreamFault> {
+    match expired {
+        Expired::Request | Expired::Response => Some(UpstreamFault::ResponseTimeout),
+        Expired::Idle => Some(UpstreamFault::IdleTimeout),
+        Expired::Upload => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_not_blamed_for_a_client_that_stops_sending() {
+        assert_eq!(of_silence(Expired::Upload), None);
+        assert_eq!(of_silence(Expired::Response), Some(UpstreamFault::ResponseTimeout));
+        assert_eq!(of_silence(Expired::Idle), Some(UpstreamFault::IdleTimeout));
     }
 }

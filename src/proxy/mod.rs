@@ -432,9 +432,11 @@ impl ProxyHttp for Gateway {
         ctx.clock.end_try();
         let told = head::is_sent(session);
         if *error.esource() == pingora_core::ErrorSource::Upstream {
-            let fault = fault::upstream(&error, told);
-            ctx.tries.fault = Some(fault);
-            if let Some(lease) = &mut ctx.tries.lease {
+            ctx.tries.fault = match ctx.clock.expired() {
+                Some(expired) => fault::of_silence(expired),
+                None => Some(fault::upstream(&error, told)),
+            };
+            if let (Some(lease), Some(fault)) = (&mut ctx.tries.lease, ctx.tries.fault) {
                 lease.report(Err(fault));
             }
         }
