@@ -1,11 +1,12 @@
 //! `listeners`: where clients connect.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::address::socket;
+use crate::units::{Bytes, Duration, from_text, positive, within};
 
 /// One address that clients connect to. HTTP/1.1 and HTTP/2 are served on each; a change waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -18,6 +19,126 @@ pub struct Listener {
     /// Serve TLS here. Absent: plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+    /// The PROXY protocol, by which a load balancer in front tells who the client is.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// How many connections are taken, how long they may last, and how much a request head may hold.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+    /// HTTP/2 on this listener.
+    #[serde(default)]
+    pub http2: Http2,
+}
+
+/// Whether connections begin with a header of the PROXY protocol, version 1 or 2, before TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// They do not; the client is who connects.
+    #[default]
+    Off,
+    /// They do: a connection without the header, or from a peer that is not one of `trusted_proxies`, is closed.
+    Required,
+}
+
+/// Bounds of a listener's connections and of what a client may send before any route is known. A change waits for a restart.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Most connections at once. One more is closed as it comes. Default 32768.
+    #[serde(deserialize_with = "connections")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: usize,
+    /// Most connections at once of one client address; of IPv6, of one /64 network. `trusted_proxies` are exempt. Default 16384:
+    /// as many as one machine opens in a load test. On the open internet a few hundred are plenty.
+    #[serde(deserialize_with = "connections")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_ip: usize,
+    /// Longest time from a connection's start, or from the first byte of a later request, to the end of the request's head; also
+    /// of a TLS handshake, and of a PROXY protocol header. Default 10s.
+    #[serde(deserialize_with = "positive")]
+    pub header_timeout: Duration,
+    /// How long a connection without a request is kept. Default 75s.
+    #[serde(deserialize_with = "positive")]
+    pub keepalive: Duration,
+    /// How old a connection grows before the client is asked, after an answer, to open another; up to a tenth is taken off by
+    /// chance, so that many are not renewed at once. What goes on is not cut. Default 1h.
+    #[serde(deserialize_with = "positive")]
+    pub connection_age: Duration,
+    /// How many requests a connection carries before the client is asked to open another. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "requests")]
+    #[schemars(range(min = 1, max = 4_294_967_295u32))]
+    pub requests_per_connection: Option<u32>,
+    /// Longest request line, 512B to 64KiB. A longer one is answered with 414. Default 16KiB; RFC 9112 §3 asks for 8000 bytes at least.
+    #[serde(deserialize_with = "request_line")]
+    pub request_line: Bytes,
+    /// Most bytes of a request's header fields, 1KiB to 512KiB. More are answered with 431. Default 64KiB.
+    #[serde(deserialize_with = "headers")]
+    pub headers: Bytes,
+    /// Fewest bytes a second, on average, in which a request body has to come, after 10 s without any such demand. A slower
+    /// upload is ended with 408. `0B`: no demand. Default 240B.
+    pub min_body_rate: Bytes,
+}
+
+/// Bounds of HTTP/2 connections. A change waits for a restart.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http2 {
+    /// Most requests at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Default 128; RFC 9113 §6.5.2 asks for 100 at least.
+    #[serde(deserialize_with = "streams")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 32_768,
+            connections_per_ip: 16_384,
+            header_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(75),
+            connection_age: Duration::from_secs(3600),
+            requests_per_connection: None,
+            request_line: Bytes::new(16 << 10),
+            headers: Bytes::new(64 << 10),
+            min_body_rate: Bytes::new(240),
+        }
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { streams: 128 }
+    }
+}
+
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    within(deserializer, "a number of connections from 1 to 1000000", 1..=1_000_000).map(|number| number as usize)
+}
+
+fn requests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let most = u64::from(u32::MAX);
+    within(deserializer, "a number of requests from 1 to 4294967295", 1..=most).map(|number| Some(number as u32))
+}
+
+fn streams<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, "a number of streams from 1 to 10000", 1..=10_000).map(|number| number as u32)
+}
+
+fn request_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    sized(deserializer, "a size from 512B to 64KiB", 512..=64 << 10)
+}
+
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    sized(deserializer, "a size from 1KiB to 512KiB", 1 << 10..=512 << 10)
+}
+
+fn sized<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+    bounds: RangeInclusive<u64>,
+) -> Result<Bytes, D::Error> {
+    from_text(deserializer, expected, |text| text.parse().ok().filter(|size: &Bytes| bounds.contains(&size.get())))
 }
 
 /// TLS of a listener. TLS 1.2 and 1.3, HTTP/2 offered by ALPN.

@@ -95,10 +95,12 @@ pub fn waits_for_restart(started: &Config, now: &Config) -> Vec<String> {
     waits
 }
 
-/// The certificates of a TLS listener change without a restart; its address and whether it has TLS do not.
+/// What a TLS listener says of TLS changes without a restart; whether it has TLS, and all the rest, does not.
 fn is_same_listener(started: Option<&config::Listener>, now: Option<&config::Listener>) -> bool {
     match (started, now) {
-        (Some(started), Some(now)) => started.address == now.address && started.tls.is_some() == now.tls.is_some(),
+        (Some(started), Some(now)) if started.tls.is_some() == now.tls.is_some() => {
+            *started == config::Listener { tls: started.tls.clone(), ..now.clone() }
+        }
         _ => false,
     }
 }
