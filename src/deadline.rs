@@ -58,6 +58,7 @@ struct State {
     upload: Option<Instant>,
     line: Option<RawFd>,
     expired: Option<Expired>,
+    refused: Option<&'static str>,
 }
 
 /// How long a silence may last, and when this one will have.
@@ -168,7 +169,7 @@ impl Clock {
 
     /// A try is over: its connection and deadlines are forgotten; the request's own stays.
     pub fn end_try(&self) {
-        self.set(|state| *state = State { request: state.request, expired: state.expired, ..State::default() });
+        self.set(|state| *state = State { request: state.request, expired: state.expired, refused: state.refused, ..State::default() });
     }
 
     /// The response head is there: only silence can end it now.
@@ -178,13 +179,23 @@ impl Clock {
 
     /// The response is over: nothing can end it any more.
     pub fn stop(&self) {
-        self.set(|state| *state = State { expired: state.expired, ..State::default() });
+        self.set(|state| *state = State { expired: state.expired, refused: state.refused, ..State::default() });
     }
 
     /// Time left of `timeouts.request`.
     pub fn left(&self) -> Option<Duration> {
         let deadline = self.lock().request?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The request's body breaks this rule, which was seen only after the request had gone on its way.
+    pub fn refuse(&self, rule: &'static str) {
+        self.set(|state| state.refused = Some(rule));
+    }
+
+    /// The rule that the request's body breaks.
+    pub fn refused(&self) -> Option<&'static str> {
+        self.lock().refused
     }
 
     /// What ran out, if anything did.

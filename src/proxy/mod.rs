@@ -453,6 +453,7 @@ impl ProxyHttp for Gateway {
         let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
+            _ if ctx.clock.refused().is_some() => Meaning::Stop(Stop::Framing(ctx.clock.refused().unwrap_or_default())),
             (None, Some(expired)) => Meaning::Stop(expired.into()),
             (None, None) => fault::meaning(error, head_came),
         };
