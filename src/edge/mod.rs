@@ -21,6 +21,7 @@ use crate::{
     stores::Stores,
 };
 
+pub mod http1;
 mod client;
 
 /// Longest silence of an HTTP/2 connection without streams.

@@ -1,0 +1,13 @@
+//! What a client sends over HTTP/1, held to the letter of RFC 9112 before anything else reads it.
+//!
+//! Whoever reads the same bytes must see the same requests in them: here, in Pingora's parser, and in the service. So a head is
+//! collected until it is whole ([`scan::Scan`]), read strictly ([`head::check`]), and its body followed to its last byte
+//! ([`head::Framing`], [`chunks::Chunks`]). What could be read in two ways is refused. Nothing here reads a socket or allocates.
+
+pub mod scan;
+pub mod head;
+pub mod chunks;
+pub mod refusal;
+mod line;
+#[cfg(test)]
+mod testing;
