@@ -169,7 +169,9 @@ impl Clock {
 
     /// A try is over: its connection and deadlines are forgotten; the request's own stays.
     pub fn end_try(&self) {
-        self.set(|state| *state = State { request: state.request, expired: state.expired, refused: state.refused, ..State::default() });
+        self.set(|state| {
+            *state = State { request: state.request, expired: state.expired, refused: state.refused, ..State::default() }
+        });
     }
 
     /// The response head is there: only silence can end it now.

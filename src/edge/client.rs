@@ -99,7 +99,7 @@ impl Client {
         let door = &self.door;
         let left = self.exchanged.get_or_insert_with(|| {
             let status = status(theirs);
-            door.metrics.unread(status.as_u16());
+            door.metrics.refused_head("parser", status.as_u16());
             reply::unread(&refusal::of_pingora(status), &refusal::new_request_id())
         });
         while !left.is_empty() {

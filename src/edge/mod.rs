@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     listeners::{L4BufferSettings, ListenerConfig, Listeners},
-    protocols::{GetSocketDigest, Stream, http::ServerSession, http::v2::server::H2Options},
+    protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
     services::listening::Service,
 };

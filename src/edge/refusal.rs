@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
-use pingora_core::protocols::{GetSocketDigest, Ssl, Stream};
+use pingora_core::protocols::Stream;
 
 use super::{door::Door, http1::Refused};
 use crate::{

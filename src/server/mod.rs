@@ -46,8 +46,7 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    let service = edge::service(config, live.stores(), &conf, gateway);
-    server.add_service(service.map_err(|error| anyhow::anyhow!("cannot listen: {error}"))?);
+    server.add_service(edge::service(&live, &conf, gateway));
     if let Some(admin) = &config.admin {
         server.add_service(admin_service(admin, &live));
     }

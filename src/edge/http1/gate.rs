@@ -12,7 +12,12 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{BadChunk, Chunks, Framing, Limits, Refusal, Scan, check};
+use super::{
+    chunks::{BadChunk, Chunks},
+    head::{Framing, Limits, check},
+    refusal::{Class, Refusal},
+    scan::Scan,
+};
 use crate::{deadline::Clock, edge::timer::Timer, exchange::Stop};
 
 /// Most bytes of later requests that are read while one is carried.
@@ -236,7 +241,7 @@ impl Gate {
             }
             Phase::Chunked(chunks) => {
                 let progress = chunks.advance(bytes)?;
-                (progress.length, progress.ended)
+                (progress.taken, progress.whole)
             }
             _ => return Ok(0),
         };
@@ -302,10 +307,24 @@ fn broken(bad: BadChunk) -> io::Error {
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Head(refusal) => refusal.into(),
+            Refused::Head(refusal) => stop(refusal),
             Refused::Body(bad) => Self::Framing(bad.detail()),
             Refused::Slow => Self::HeadTimeout,
         }
+    }
+}
+
+fn stop(refusal: Refusal) -> Stop {
+    use Refusal::{Coding, CodingInHttp10, Codings, Length, LengthAndCoding, Lengths};
+    match (refusal.class(), refusal) {
+        (Class::UriTooLong, _) => Stop::UriTooLong,
+        (Class::FieldsTooLarge, _) => Stop::HeadersTooLarge,
+        (Class::NotImplemented, _) => Stop::TransferCoding,
+        (Class::VersionNotSupported, _) => Stop::Version,
+        (Class::BadRequest, Coding | CodingInHttp10 | Codings | Length | LengthAndCoding | Lengths) => {
+            Stop::Framing(refusal.detail())
+        }
+        (Class::BadRequest, _) => Stop::Malformed(refusal.detail()),
     }
 }
 
@@ -314,8 +333,11 @@ impl Refused {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Head(refusal) => refusal.reason(),
-            Self::Body(_) => "bad_chunk",
+            Self::Body(bad) => bad.reason(),
             Self::Slow => "header_timeout",
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
