@@ -1,7 +1,7 @@
 //! Between the socket and `ProxyHttp`: Pingora's own listening service accepts; this counts connections and puts each request
 //! under its clock.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora_core::{
@@ -15,13 +15,14 @@ use pingora_proxy::{HttpProxy, ProxyHttp};
 
 use self::client::Client;
 use crate::{
-    config::Config,
+    config::{Config, address::ListenAddress},
     deadline::Clock,
     observe::metrics::{ListenerMetrics, Metrics},
     stores::Stores,
 };
 
 mod client;
+pub mod ports;
 
 /// Longest silence of an HTTP/2 connection without streams.
 const H2_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(75);
@@ -38,17 +39,17 @@ where
     let mut listeners = Listeners::new();
     let mut counted = Vec::with_capacity(config.listeners.len());
     for (name, listener) in &config.listeners {
-        let address = listener.address.to_string();
+        let endpoint = ports::endpoint(listener);
         match stores.showcases.get(name) {
             Some(showcase) => {
                 let mut tls = TlsSettings::intermediate("", "")?;
                 tls.set_cert_resolver(showcase.clone());
                 tls.enable_h2();
-                listeners.add_tls_with_settings(&address, None, tls);
+                listeners.add_listener(endpoint.tls(tls));
             }
-            None => listeners.add_tcp(&address),
+            None => listeners.add_listener(endpoint),
         }
-        counted.push((listener.address, stores.metrics.listener(name)));
+        counted.push((listener.address.clone(), stores.metrics.listener(name)));
     }
     Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted, stores.metrics.clone())))
 }
@@ -57,7 +58,7 @@ where
 pub struct Edge<G> {
     requests: Arc<Requests<G>>,
     /// By the address listened on.
-    counted: Vec<(SocketAddr, ListenerMetrics)>,
+    counted: Vec<(ListenAddress, ListenerMetrics)>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,7 +67,7 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(SocketAddr, ListenerMetrics)>, metrics: Arc<Metrics>) -> Self {
+    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(ListenAddress, ListenerMetrics)>, metrics: Arc<Metrics>) -> Self {
         let mut proxy = HttpProxy::new(gateway, conf.clone());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
@@ -77,9 +78,9 @@ where
     }
 
     fn listener(&self, stream: &Stream) -> Option<&ListenerMetrics> {
-        let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
-        let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
-        self.counted.iter().find(|(address, _)| is_of(address)).map(|(_, metrics)| metrics)
+        let digest = stream.get_socket_digest()?;
+        let local = digest.local_addr()?;
+        self.counted.iter().find(|(address, _)| ports::is_local(address, local)).map(|(_, metrics)| metrics)
     }
 }
 
