@@ -1,7 +1,6 @@
 //! One listener, ready to take connections.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +13,7 @@ use pingora_core::{
 use super::{caps::Caps, http1};
 use crate::{
     certs::Showcase,
-    config::{self, listener::ProxyProtocol},
+    config::{self, address::ListenAddress, listener::ProxyProtocol},
     live::Live,
     name::ListenerName,
     observe::metrics::ListenerMetrics,
@@ -29,7 +28,7 @@ const SEND_BUFFER_MAX: usize = 64 << 10;
 
 /// One listener, ready to take connections.
 pub struct Door {
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     pub metrics: ListenerMetrics,
     pub caps: Arc<Caps>,
     pub proxy_protocol: ProxyProtocol,
@@ -48,7 +47,7 @@ impl Door {
         let limits = &listener.limits;
         let stores: &Stores = live.stores();
         Self {
-            address: listener.address,
+            address: listener.address.clone(),
             metrics: stores.metrics.listener(name),
             caps: Caps::new(limits.connections, limits.connections_per_ip),
             proxy_protocol: listener.proxy_protocol,

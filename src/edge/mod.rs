@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    listeners::{L4BufferSettings, ListenerConfig, Listeners},
+    listeners::{L4BufferSettings, Listeners},
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
     services::listening::Service,
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::{caps::Place, client::Client, door::Door};
-use crate::{config::listener::ProxyProtocol, deadline::Clock, live::Live};
+use crate::{config::listener::ProxyProtocol, deadline::Clock, exchange, live::Live};
 
 mod caps;
 mod client;
@@ -33,6 +33,7 @@ mod door;
 mod farewell;
 pub mod http1;
 pub mod http2;
+pub mod ports;
 mod proxied;
 mod refusal;
 mod timer;
@@ -50,8 +51,7 @@ where
     let mut listeners = Listeners::new();
     let mut doors = Vec::new();
     for (name, listener) in &live.started_with().listeners {
-        let endpoint = ListenerConfig::tcp(listener.address.to_string());
-        listeners.add_listener(endpoint.l4_buffer(L4BufferSettings::new(BUFFERS.0, BUFFERS.1)));
+        listeners.add_listener(ports::endpoint(listener).l4_buffer(L4BufferSettings::new(BUFFERS.0, BUFFERS.1)));
         doors.push(Arc::new(Door::new(name, listener, live)));
     }
     let mut proxy = HttpProxy::new(gateway, conf.clone());
@@ -74,9 +74,9 @@ where
     G::CTX: Send + Sync,
 {
     fn door(&self, stream: &Stream) -> Option<&Arc<Door>> {
-        let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
-        let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
-        self.doors.iter().find(|door| is_of(&door.address))
+        let digest = stream.get_socket_digest()?;
+        let local = digest.local_addr()?;
+        self.doors.iter().find(|door| ports::is_local(&door.address, local))
     }
 
     async fn carry(&self, stream: Stream, door: &Arc<Door>, shutdown: &ShutdownWatch) -> Result<(), Reason> {
@@ -118,10 +118,11 @@ async fn open(stream: Stream, door: &Arc<Door>, place: &mut Place, due: Instant)
     Client::meet(stream, door.clone(), due).await.map_err(|_| "closed")
 }
 
-/// Who connects. A Unix socket's peer counts as one of this host.
+/// Who connects.
 fn peer(stream: &Stream) -> SocketAddr {
-    let address = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().copied()));
-    address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
+    let digest = stream.get_socket_digest();
+    let ends = digest.as_ref().map(|digest| (digest.peer_addr(), digest.local_addr()));
+    ends.and_then(|(theirs, ours)| exchange::peer(theirs, ours)).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
 }
 
 #[async_trait]

@@ -1,15 +1,12 @@
 //! What a client is told, and the access log, of a head that goes no further than the edge.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 use pingora_core::protocols::Stream;
 
-use super::{door::Door, http1::Refused};
+use super::{door::Door, http1::Refused, peer};
 use crate::{
     config::route::Scheme,
     exchange::Stop,
@@ -84,11 +81,6 @@ fn request_line(head: &[u8]) -> (Method, &[u8]) {
     let method = words.next().and_then(|word| Method::from_bytes(word).ok());
     let none = || (Method::from_bytes(b"-").unwrap_or_default(), &b""[..]);
     method.map_or_else(none, |method| (method, words.next().unwrap_or_default()))
-}
-
-fn peer(stream: &Stream) -> SocketAddr {
-    let address = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().copied()));
-    address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use self::{ctx::Ctx, facts::Connection, fault::Meaning};
 use crate::{
     config::route::Scheme,
-    exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
+    exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
@@ -199,8 +199,8 @@ fn idle_from_now(ctx: &Ctx) {
 
 /// What the connection says of itself.
 fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
-    let peer = session.client_addr().and_then(|address| address.as_inet());
-    let peer = *peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let peer = exchange::peer(session.client_addr(), session.server_addr());
+    let peer = peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
