@@ -29,6 +29,8 @@ tokio::task_local! {
 /// What ran out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expired {
+    /// The time that a gRPC client gave its whole call.
+    Call,
     /// `timeouts.request`.
     Request,
     /// `timeouts.response`.
@@ -52,6 +54,8 @@ pub struct Clock {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Outlives the tries and the response head.
+    call: Option<Instant>,
     request: Option<Instant>,
     response: Option<Instant>,
     idle: Option<Silence>,
@@ -75,8 +79,8 @@ impl State {
         }
     }
 
-    fn deadlines(&self) -> [Option<Instant>; 4] {
-        [self.request, self.response, self.idle.map(|idle| idle.ends), self.upload]
+    fn deadlines(&self) -> [Option<Instant>; 5] {
+        [self.call, self.request, self.response, self.idle.map(|idle| idle.ends), self.upload]
     }
 }
 
@@ -141,9 +145,14 @@ impl Clock {
         }
     }
 
-    /// `timeouts.request` ends then; `None` while the client still sends its body.
-    pub fn request_by(&self, deadline: Option<Instant>) {
-        self.set(|state| state.request = deadline);
+    /// The whole call ends then, streams included (`grpc-timeout`).
+    pub fn call_by(&self, deadline: Instant) {
+        self.set(|state| state.call = Some(deadline));
+    }
+
+    /// `timeouts.request` ends then, if its end is not known yet: it is not while the client still sends its body.
+    pub fn request_by(&self, deadline: Instant) {
+        self.set(|state| state.request = state.request.or(Some(deadline)));
     }
 
     /// The request is sent: `timeouts.response` ends then.
@@ -166,12 +175,12 @@ impl Clock {
         self.set(|state| state.line = Some(line));
     }
 
-    /// A try is over: its connection and deadlines are forgotten; the request's own stays.
+    /// A try is over: its connection and deadlines are forgotten; those of the request and the call stay.
     pub fn end_try(&self) {
-        self.set(|state| *state = State { request: state.request, expired: state.expired, ..State::default() });
+        self.set(|state| *state = State { call: state.call, request: state.request, expired: state.expired, ..State::default() });
     }
 
-    /// The response head is there: only silence can end it now.
+    /// The response head is there: only silence can end it now, or the end of the time for the whole call.
     pub fn head_came(&self) {
         self.set(|state| (state.request, state.response, state.upload) = (None, None, None));
     }
@@ -181,9 +190,16 @@ impl Clock {
         self.set(|state| *state = State { expired: state.expired, ..State::default() });
     }
 
-    /// Time left of `timeouts.request`.
+    /// Time left for an answer to begin: of `timeouts.request` or of the call, whichever ends sooner.
     pub fn left(&self) -> Option<Duration> {
-        let deadline = self.lock().request?;
+        let state = self.lock();
+        let deadline = state.call.into_iter().chain(state.request).min()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Time left for the whole call.
+    pub fn call_left(&self) -> Option<Duration> {
+        let deadline = self.lock().call?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -211,7 +227,7 @@ impl Clock {
             state.idle_anew();
         }
         let now = Instant::now();
-        let kinds = [Expired::Request, Expired::Response, Expired::Idle, Expired::Upload];
+        let kinds = [Expired::Call, Expired::Request, Expired::Response, Expired::Idle, Expired::Upload];
         let mut past =
             state.deadlines().into_iter().zip(kinds).filter(|(deadline, _)| deadline.is_some_and(|deadline| deadline <= now));
         state.expired = past.next().map(|(_, kind)| kind);
@@ -230,7 +246,7 @@ impl Clock {
 impl From<Expired> for Stop {
     fn from(expired: Expired) -> Self {
         match expired {
-            Expired::Request => Self::RequestTimeout,
+            Expired::Call | Expired::Request => Self::RequestTimeout,
             Expired::Response => UpstreamFault::ResponseTimeout.into(),
             Expired::Idle => UpstreamFault::IdleTimeout.into(),
             Expired::Upload => Self::ClientTimeout,
@@ -267,7 +283,7 @@ mod tests {
         assert_eq!(read_under(|clock| clock.upload_by(soon())).await, ends(Expired::Upload));
         let both = |clock: &Clock| {
             clock.response_by(late());
-            clock.request_by(Some(soon()));
+            clock.request_by(soon());
         };
         assert_eq!(read_under(both).await, ends(Expired::Request));
     }
@@ -314,6 +330,36 @@ mod tests {
             (held, clock.expired())
         });
         assert_eq!(done.await, (None, Some(Expired::Idle)));
+    }
+
+    #[tokio::test]
+    async fn the_time_of_a_call_ends_it_after_its_head_came_and_in_a_second_try() {
+        let streaming = |clock: &Clock| {
+            clock.call_by(Instant::now() + Duration::from_millis(20));
+            clock.end_try();
+            clock.line(-1);
+            clock.head_came();
+        };
+        let done = Clock::drive(async {
+            let clock = Clock::current();
+            streaming(&clock);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            clock.expired()
+        });
+        assert_eq!(done.await, Some(Expired::Call));
+    }
+
+    #[test]
+    fn the_sooner_end_counts_and_the_first_word_on_the_request_stays() {
+        let clock = Clock::default();
+        let now = Instant::now();
+        clock.request_by(now + Duration::from_secs(50));
+        clock.request_by(now + Duration::from_secs(90));
+        assert!(clock.left().unwrap() <= Duration::from_secs(50) && clock.call_left().is_none());
+        clock.call_by(now + Duration::from_secs(5));
+        assert!(clock.left().unwrap() <= Duration::from_secs(5));
+        clock.call_by(now + Duration::from_secs(70));
+        assert!((45..=50).contains(&clock.left().unwrap().as_secs()));
     }
 
     #[tokio::test]

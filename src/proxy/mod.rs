@@ -37,6 +37,7 @@ pub mod facts;
 pub mod fault;
 pub mod forwarded;
 mod framing;
+mod grpc;
 mod head;
 mod log;
 
@@ -86,8 +87,14 @@ impl Gateway {
         let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
         let read =
             framed.and_then(|()| facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started));
-        let facts = match read {
-            Ok(facts) => facts,
+        let limit = grpc::timeout(&head.headers);
+        let facts = match read.and_then(|facts| limit.map(|limit| (facts, limit))) {
+            Ok((facts, limit)) => {
+                if let Some(limit) = limit {
+                    ctx.clock.call_by(ctx.started + limit);
+                }
+                facts
+            }
             Err(stop) => {
                 let unmatched = snapshot.unmatched.clone();
                 drop(snapshot);
@@ -163,7 +170,7 @@ fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
     let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
     let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
     if session.as_downstream_mut().is_body_empty() {
-        ctx.clock.request_by(Some(ctx.started + timeouts.request));
+        ctx.clock.request_by(ctx.started + timeouts.request);
     }
     ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
@@ -185,9 +192,7 @@ fn request_sent(ctx: &Ctx) {
     let Some(timeouts) = ctx.tries.timeouts else { return };
     let now = Instant::now();
     ctx.clock.response_by(now + timeouts.response);
-    if ctx.clock.left().is_none() {
-        ctx.clock.request_by(Some(now + timeouts.request));
-    }
+    ctx.clock.request_by(now + timeouts.request);
 }
 
 /// Arms `timeouts.idle` anew.

@@ -33,11 +33,10 @@ struct Document<'a> {
 impl Form {
     /// The form that the request's headers ask for.
     pub fn wanted_by(request: &HeaderMap) -> Self {
-        let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-        match request.get(header::CONTENT_TYPE) {
-            Some(value) if is_grpc(value) => Self::Grpc,
-            _ if prefers_html(request) => Self::Html,
-            _ => Self::Problem,
+        match () {
+            () if is_grpc(request) => Self::Grpc,
+            () if prefers_html(request) => Self::Html,
+            () => Self::Problem,
         }
     }
 
@@ -49,6 +48,11 @@ impl Form {
             Self::Grpc => trailers_only(told),
         }
     }
+}
+
+/// Whether a request is a gRPC call: `application/grpc`, with `+proto` and the like, or `application/grpc-web`.
+pub fn is_grpc(request: &HeaderMap) -> bool {
+    request.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Whether the head already carries its trailers, so that nothing may follow.

@@ -12,7 +12,7 @@ use crate::exchange::{Flag, Stop, UpstreamFault};
 
 mod form;
 
-pub use form::Form;
+pub use form::{Form, is_grpc};
 
 /// What is told of a stop.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,187 @@
+//! What is carried is carried whole, for as long as it may last and no longer: gRPC calls, upgrades, uploads, answers of every kind.
+
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+
+use crate::harness::{
+    Gateway, Origin, PATIENCE,
+    h2::{self, Answer, Body, Service, ask, frames, full, play},
+};
+
+/// Before a service that speaks HTTP/2, with these keys of its route.
+fn before(service: &Service, route: &str) -> Gateway {
+    Gateway::start(&format!(
+        "upstreams: {{ one: {{ protocol: h2c, endpoints: [\"{service}\"] }} }}\nroutes: {{ all: {{ {route} to: {{ upstream: one }} }} }}"
+    ))
+}
+
+fn call(path: &str, timeout: &str) -> http::request::Builder {
+    let call = Request::post(format!("http://a{path}")).header("content-type", "application/grpc").header("te", "trailers");
+    if timeout.is_empty() { call } else { call.header("grpc-timeout", timeout) }
+}
+
+/// A stream that never ends.
+fn endless() -> Body {
+    let (sender, body) = h2::stream();
+    sender.send(Frame::data(Bytes::from_static(b"\0\0\0\0\x02hi"))).unwrap();
+    std::mem::forget(sender);
+    body
+}
+
+fn streaming(_: &Request<Bytes>) -> Response<Body> {
+    Response::builder().header("content-type", "application/grpc").body(endless()).unwrap()
+}
+
+fn told(_: &Request<Bytes>) -> Response<Body> {
+    let trailers = http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), http::HeaderValue::from_static("0"))]);
+    Response::builder().header("content-type", "application/grpc").body(frames([Frame::trailers(trailers)])).unwrap()
+}
+
+#[track_caller]
+fn assert_trailers_only(answer: &Answer, status: &str) {
+    assert_eq!((answer.head.status.as_u16(), answer.field("grpc-status")), (200, Some(status)), "{answer:?}");
+    assert!(answer.head_only, "the head ends the stream: {answer:?}");
+    assert_eq!(answer.field("content-type"), Some("application/grpc"));
+    assert!(answer.field("content-length").is_none());
+    let message = answer.field("grpc-message").expect("a message");
+    assert!(message.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'%'), "{message}");
+}
+
+#[test]
+fn a_grpc_call_that_is_not_answered_in_its_time_is_told_so() {
+    let (left, was_left) = mpsc::channel();
+    let left = Mutex::new(left);
+    let origin = Origin::script(move |visit| {
+        visit.head()?;
+        visit.wire.rest();
+        left.lock().unwrap().send(Instant::now()).map_err(std::io::Error::other)
+    });
+    let gateway = Gateway::before(&origin);
+    let started = Instant::now();
+    let answer = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        ask(&mut client, call("/x", "300m").body(full("\0\0\0\0\0")).unwrap()).await
+    });
+    assert_trailers_only(&answer, "4");
+    assert!((Duration::from_millis(290)..Duration::from_secs(10)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    was_left.recv_timeout(PATIENCE).expect("the service is left");
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+    assert_eq!(gateway.metric("banyan_requests_flagged_total{flag=\"DT\"}"), Some(1.0));
+}
+
+#[test]
+fn the_time_of_a_grpc_call_ends_a_stream_that_keeps_talking() {
+    let origin = Origin::script(|visit| {
+        visit.head()?;
+        visit.wire.send("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        loop {
+            visit.wire.send_chunk("\0\0\0\0\x01x")?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let gateway = Gateway::before(&origin);
+    let ended = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let response = client.send_request(call("/x", "400m").body(full("")).unwrap()).await.unwrap();
+        response.into_body().collect().await.err()
+    });
+    let error = ended.expect("the stream is reset, it does not look whole");
+    assert!(format!("{error:?}").contains("Reset"), "{error:?}");
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+}
+
+#[test]
+fn the_time_of_a_grpc_call_ends_a_stream_to_which_the_client_still_sends() {
+    let service = Origin::script(|visit| {
+        visit.head()?;
+        while visit.wire.chunk()?.is_some() {}
+        Ok(())
+    });
+    let gateway = Gateway::before(&service);
+    let answer = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let (sender, body) = h2::stream();
+        let sending = tokio::spawn(async move {
+            while sender.send(Frame::data(Bytes::from_static(b"\0\0\0\0\x01x"))).is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let answer = ask(&mut client, call("/x", "400m").body(body).unwrap()).await;
+        sending.abort();
+        answer
+    });
+    assert_trailers_only(&answer, "4");
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+}
+
+#[test]
+fn a_grpc_stream_in_both_directions_ends_with_its_time() {
+    let service = Service::h2c(streaming);
+    let gateway = before(&service, "");
+    play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let response = client.send_request(call("/x", "500m").body(full("")).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.into_body().collect().await.is_err(), "reset");
+    });
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+}
+
+#[test]
+fn the_service_is_told_what_is_left_of_a_grpc_calls_time() {
+    let service = Service::h2c(told);
+    let gateway = before(&service, "");
+    play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let answer = ask(&mut client, call("/x", "10S").body(full("")).unwrap()).await;
+        assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+    });
+    let seen = service.last().headers()["grpc-timeout"].to_str().unwrap().to_owned();
+    let micros: u64 = seen.strip_suffix('u').expect("microseconds").parse().unwrap();
+    assert!((5_000_000..10_000_000).contains(&micros), "{seen}");
+    assert_eq!(gateway.logged_path("/x")["flag"], "-");
+}
+
+#[test]
+fn the_sooner_of_the_calls_and_the_routes_time_counts() {
+    let origin = Origin::script(|visit| {
+        visit.head()?;
+        visit.wire.rest();
+        Ok(())
+    });
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}
+routes: {{ all: {{ timeouts: {{ request: 300ms }}, to: {{ upstream: one }} }} }}"
+    ));
+    let started = Instant::now();
+    let answer = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        ask(&mut client, call("/x", "1H").body(full("")).unwrap()).await
+    });
+    assert_trailers_only(&answer, "4");
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_grpc_timeout_that_cannot_be_read_is_refused() {
+    let service = Service::h2c(told);
+    let gateway = before(&service, "");
+    play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        for odd in ["1", "S", "123456789S", "-1S", "1.5S", "1 S"] {
+            assert_trailers_only(&ask(&mut client, call("/odd", odd).body(full("")).unwrap()).await, "3");
+        }
+        assert_trailers_only(&ask(&mut client, call("/late", "0S").body(full("")).unwrap()).await, "4");
+        let plain = Request::get("http://a/plain").header("grpc-timeout", "rubbish").body(full("")).unwrap();
+        ask(&mut client, plain).await;
+    });
+    assert_eq!(service.requests().len(), 1, "the plain request alone");
+    assert_eq!(service.last().headers()["grpc-timeout"], "rubbish", "what is no gRPC is not touched");
+}
