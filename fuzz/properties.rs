@@ -9,6 +9,7 @@ use banyan::{
         route::Match,
     },
     name::RouteName,
+    proxy_protocol::{self, Parsed},
     route::{host, path, pattern::Pattern, table::Table},
 };
 
@@ -107,4 +108,22 @@ pub fn config(data: &[u8]) {
     let (_, problems) = Table::compile(routes.into_iter());
     loaded.sources.render(&problems, Colour::Never);
     loaded.sources.to_json(&problems);
+}
+
+/// What a connection begins with is found as soon as it can be, stands whatever follows, and is read back as it is written.
+pub fn proxy_protocol(data: &[u8]) {
+    let verdict = proxy_protocol::parse(data);
+    let prefixes = (0..=data.len()).filter_map(|end| data.get(..end));
+    let found =
+        prefixes.map(|prefix| (prefix.len(), proxy_protocol::parse(prefix))).find(|(_, parsed)| *parsed != Parsed::Partial);
+    assert_eq!(found.map_or(Parsed::Partial, |(_, parsed)| parsed), verdict);
+    assert!(verdict != Parsed::Partial || data.len() < 4096, "{} bytes are not enough", data.len());
+    let Parsed::Done { length, source } = verdict else { return };
+    assert_eq!(found.map(|(end, _)| end), Some(length), "no byte of another's is waited for, and none of ours is left");
+    for written in [proxy_protocol::write_v1(source), proxy_protocol::write_v2(source)] {
+        let Parsed::Done { length, source: again } = proxy_protocol::parse(&written) else {
+            panic!("{}", written.escape_ascii())
+        };
+        assert_eq!((length, again.map(|a| a.source)), (written.len(), source.map(|a| a.source)));
+    }
 }

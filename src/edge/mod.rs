@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod client;
+mod http2;
 
 /// Longest silence of an HTTP/2 connection without streams.
 const H2_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(75);

@@ -32,3 +32,8 @@ fn hosts() {
 fn configurations() {
     replay("config", 15, properties::config);
 }
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_protocol", 20, properties::proxy_protocol);
+}
