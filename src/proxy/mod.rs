@@ -141,7 +141,7 @@ impl Gateway {
             session.set_keepalive(None);
         }
         let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
-        let reply = Reply::of(stop, &told, &session.req_header().headers, &request_id)?;
+        let reply = Reply::of(stop, &told, session.req_header(), &request_id)?;
         self.answer(session, ctx, reply).await
     }
 

@@ -3,9 +3,9 @@
 //! The only module that knows which status a [`Stop`] has, and the only one beside `proxy` that writes to a client.
 //! Nothing of the inside is told: the detail is a fixed text for each kind of stop.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::HttpTask;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::exchange::{Flag, Stop, UpstreamFault};
@@ -179,7 +179,7 @@ impl Reply {
     ///
     /// # Errors
     /// A header value that cannot be sent; none of ours is such.
-    pub fn of(stop: &Stop, told: &Told, request: &HeaderMap, request_id: &HeaderValue) -> pingora_core::Result<Self> {
+    pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
             Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
             _ => Form::wanted_by(request).write(told, request_id)?,

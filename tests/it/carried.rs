@@ -185,3 +185,56 @@ fn a_grpc_timeout_that_cannot_be_read_is_refused() {
     assert_eq!(service.requests().len(), 1, "the plain request alone");
     assert_eq!(service.last().headers()["grpc-timeout"], "rubbish", "what is no gRPC is not touched");
 }
+
+#[test]
+fn each_refusal_of_a_grpc_call_is_trailers_only_while_its_client_still_sends() {
+    let service = Service::h2c(told);
+    let gateway = Gateway::start(&format!(
+        "upstreams:
+  one: {{ protocol: h2c, endpoints: [\"{service}\"] }}
+  dead: {{ endpoints: [\"{}\"] }}
+routes:
+  none: {{ match: {{ path: /get, methods: [GET] }}, to: {{ upstream: one }} }}
+  small: {{ match: {{ path: /small }}, policies: {{ request_limits: {{ body: 10B, headers: 1KiB }} }}, to: {{ upstream: one }} }}
+  dead: {{ match: {{ path: /dead }}, to: {{ upstream: dead }} }}",
+        crate::harness::origin::nobody()
+    ));
+    let long = "x".repeat(2000);
+    for (path, field, status) in [
+        ("/none", "", "12"),
+        ("/get", "", "12"),
+        ("/small", "", "8"),
+        ("/small", long.as_str(), "8"),
+        ("/dead", "", "14"),
+        ("/a%2fb", "", "3"),
+    ] {
+        let answer = play(async {
+            let mut client = h2::h2c(gateway.web()).await;
+            let (sender, body) = h2::stream();
+            sender.send(Frame::data(Bytes::from_static(b"\0\0\0\0\x10 more than ten"))).unwrap();
+            let call = call(path, "").header("x-field", field).body(body).unwrap();
+            let answer = ask(&mut client, call).await;
+            drop(sender);
+            let after = ask(&mut client, Request::get("http://a/get").body(full("")).unwrap()).await;
+            assert_eq!(after.head.status, 200, "the connection goes on after {path}");
+            answer
+        });
+        assert_trailers_only(&answer, status);
+        assert!(answer.field("x-request-id").is_some(), "{path}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_grpc_is_told_by_a_status() {
+    let gateway = Gateway::start("upstreams: {}\nroutes: { here: { match: { path: /here }, to: { respond: {} } } }");
+    let reply = gateway.ask("POST /none HTTP/1.1\nHost: a\nContent-Type: application/grpc\nContent-Length: 0");
+    assert_eq!((reply.status, reply.field("content-type")), (404, Some("application/problem+json")));
+    let reply = gateway.ask("POST /none HTTP/1.1\nHost: a\nContent-Type: application/grpc-web\nContent-Length: 0");
+    assert_eq!((reply.status, reply.field("grpc-status")), (200, Some("12")));
+    play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let head = Request::head("http://a/none").header("content-type", "application/grpc").body(full("")).unwrap();
+        let answer = ask(&mut client, head).await;
+        assert_eq!((answer.head.status.as_u16(), answer.body.len()), (404, 0));
+    });
+}
