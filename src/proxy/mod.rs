@@ -137,7 +137,8 @@ impl Gateway {
             tracing::error!(error = format!("{fault:#}"), "fault of the gateway");
         }
         let told = ctx.stop(stop);
-        if matches!(stop, Stop::Framing(_)) {
+        // What follows may be meant for the other end of a tunnel, or for a request that we see another end of.
+        if matches!(stop, Stop::Framing(_) | Stop::Tunnel) {
             session.set_keepalive(None);
         }
         let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));

@@ -51,6 +51,9 @@ pub fn told(stop: &Stop) -> Told {
             "This address is served for other methods; the Allow header names them.",
             F::NoRoute,
         ),
+        Stop::Tunnel => {
+            told(S::METHOD_NOT_ALLOWED, 12, "no_tunnel", "Method not allowed", "The gateway opens no tunnels.", F::ClientProtocol)
+        }
         Stop::Preflight => told(S::NO_CONTENT, 0, "preflight", "Preflight", "", F::None),
         Stop::BodyTooLarge => told(
             S::PAYLOAD_TOO_LARGE,
@@ -153,7 +156,7 @@ fn upstream_told(fault: UpstreamFault) -> Told {
 /// The answer to a head that could not be read, as it goes over an HTTP/1.1 connection that ends with it.
 pub fn unread(status: StatusCode, request_id: &str) -> bytes::Bytes {
     let stop = match status {
-        StatusCode::METHOD_NOT_ALLOWED => Stop::Malformed("The gateway opens no tunnels."),
+        StatusCode::METHOD_NOT_ALLOWED => Stop::Tunnel,
         _ => Stop::Framing("The request could not be understood."),
     };
     let body = form::problem(&Told { status, ..told(&stop) }, request_id);
@@ -184,9 +187,13 @@ impl Reply {
             Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
-        if let Stop::MethodNotAllowed(allow) = stop {
-            reply.head.insert_header(header::ALLOW, allow.clone())?;
-        }
+        let allow = match stop {
+            Stop::MethodNotAllowed(allow) => allow.clone(),
+            // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
+            Stop::Tunnel => HeaderValue::from_static(""),
+            _ => return Ok(reply),
+        };
+        reply.head.insert_header(header::ALLOW, allow)?;
         Ok(reply)
     }
 

@@ -238,3 +238,40 @@ fn what_only_looks_like_grpc_is_told_by_a_status() {
         assert_eq!((answer.head.status.as_u16(), answer.body.len()), (404, 0));
     });
 }
+
+#[test]
+fn a_tunnel_is_refused_and_never_opened() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    let tunnelled = "GET /tunnelled HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (target, before) in [(origin.to_string(), ""), ("a:443".to_owned(), "GET /before HTTP/1.1\r\nHost: a\r\n\r\n")] {
+        let connections = origin.connections();
+        let mut connection = gateway.connect();
+        connection.send(format!("{before}CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n{tunnelled}"));
+        if !before.is_empty() {
+            assert_eq!(connection.response("GET").status, 200);
+        }
+        let reply = connection.response("CONNECT");
+        assert_eq!((reply.status, reply.field("allow"), reply.field("connection")), (405, Some(""), Some("close")), "{target}");
+        assert_eq!(reply.json()["code"], "no_tunnel");
+        assert!(connection.0.closes_within(PATIENCE), "what the client sends into the tunnel is no request");
+        assert_eq!(origin.connections(), connections + usize::from(!before.is_empty()));
+    }
+    let entry = gateway.logged(|entry| entry["method"] == "CONNECT");
+    assert_eq!((&entry["status"], &entry["flag"]), (&405.into(), &"DPE".into()), "{entry}");
+    assert!(origin.requests().iter().all(|request| request.target() == "/before"), "{:?}", origin.requests());
+}
+
+#[test]
+fn a_tunnel_over_http2_is_refused_on_its_stream() {
+    let origin = Origin::text("x");
+    let gateway = Gateway::before(&origin);
+    play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let answer = ask(&mut client, Request::connect("a:443").body(full("")).unwrap()).await;
+        assert_eq!((answer.head.status.as_u16(), answer.field("allow")), (405, Some("")));
+        assert_eq!(origin.connections(), 0);
+        assert_eq!(ask(&mut client, Request::get("http://a/").body(full("")).unwrap()).await.head.status, 200);
+    });
+    assert_eq!(gateway.metric("banyan_requests_flagged_total{flag=\"DPE\"}"), Some(1.0));
+}
