@@ -72,6 +72,8 @@ where
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(H2_IDLE_MAX);
+        // Else Pingora answers CONNECT itself, before any hook: bare and unlogged. The hooks refuse it.
+        options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
         proxy.handle_init_modules();
         Self { requests: Arc::new(Requests(Arc::new(proxy))), counted, metrics }
