@@ -26,7 +26,7 @@ use crate::{
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
-    reply::Reply,
+    reply::{Reply, is_grpc},
     route::Route,
     stores::Stores,
     upstream::EffectiveTimeouts,
@@ -187,6 +187,16 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     session.as_downstream_mut().write_continue_response().await
 }
 
+/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
+fn begin_upload(session: &Session, ctx: &Ctx) {
+    match ctx.tries.timeouts {
+        Some(timeouts) if session.is_http2() && is_grpc(&session.req_header().headers) => {
+            ctx.clock.upload_at_leisure(timeouts.idle)
+        }
+        _ => ctx.clock.upload(CLIENT_SILENCE_MAX),
+    }
+}
+
 /// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
 /// a body to send, so that a long upload does not count.
 fn request_sent(ctx: &Ctx) {
@@ -314,12 +324,12 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         fd: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let began = ctx.tries.began.unwrap_or(ctx.started);
         ctx.tries.connect = (!reused).then(|| began.elapsed());
-        ctx.clock.line(fd);
+        ctx.clock.line(fd, digest.and_then(|digest| digest.socket_digest.clone()));
         Ok(())
     }
 
@@ -333,7 +343,7 @@ impl ProxyHttp for Gateway {
         ctx.tries.sent = Some(Instant::now());
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => begin_upload(session, ctx),
         }
         Ok(())
     }
@@ -357,7 +367,7 @@ impl ProxyHttp for Gateway {
         match ctx.tries.head_came {
             true => idle_from_now(ctx),
             false if end => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => ctx.clock.uploaded(chunk.as_ref().map_or(0, Bytes::len)),
         }
         Ok(())
     }

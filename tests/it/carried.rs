@@ -13,6 +13,7 @@ use hyper::body::Frame;
 use crate::harness::{
     Gateway, Origin, PATIENCE,
     h2::{self, Answer, Body, Service, ask, frames, full, play},
+    origin::ok,
 };
 
 /// Before a service that speaks HTTP/2, with these keys of its route.
@@ -274,4 +275,111 @@ fn a_tunnel_over_http2_is_refused_on_its_stream() {
         assert_eq!(ask(&mut client, Request::get("http://a/").body(full("")).unwrap()).await.head.status, 200);
     });
     assert_eq!(gateway.metric("banyan_requests_flagged_total{flag=\"DPE\"}"), Some(1.0));
+}
+
+/// A gateway whose uploads have to come at this rate, before a service that reads the whole body.
+fn hurried(rate: &str, origin: &Origin) -> Gateway {
+    Gateway::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:<web>, limits: {{ min_body_rate: {rate} }} }} }}
+upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}
+routes: {{ all: {{ to: {{ upstream: one }} }} }}"
+    ))
+}
+
+fn reader() -> Origin {
+    Origin::script(|visit| match visit.request()? {
+        Some(request) => visit.wire.send(ok(&request.body.len().to_string())),
+        None => Ok(()),
+    })
+}
+
+/// Sends a byte now and then, far more often than a silence is.
+fn trickle(gateway: &Gateway, rest: Duration) -> (u16, Duration) {
+    let mut connection = gateway.connect();
+    let started = Instant::now();
+    connection.send_head("POST /slow HTTP/1.1\nHost: a\nContent-Length: 100000");
+    connection.0.socket().set_read_timeout(Some(rest)).unwrap();
+    let mut first = [0];
+    while connection.0.socket().peek(&mut first).is_err() && started.elapsed() < PATIENCE {
+        let _ = connection.0.send("x");
+    }
+    connection.0.socket().set_read_timeout(Some(PATIENCE)).unwrap();
+    (connection.response("POST").status, started.elapsed())
+}
+
+#[test]
+fn an_upload_that_trickles_is_ended_and_one_that_keeps_the_rate_is_not() {
+    let origin = reader();
+    let gateway = hurried("240B", &origin);
+    let tenth = Duration::from_millis(100);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| trickle(&gateway, tenth));
+        let fast = scope.spawn(|| {
+            let mut connection = gateway.connect();
+            connection.send_head("POST /fast HTTP/1.1\nHost: a\nContent-Length: 6000");
+            for _ in 0..120 {
+                connection.send([b'x'; 50]);
+                std::thread::sleep(tenth);
+            }
+            connection.response("POST").text()
+        });
+        let over_http2 = scope.spawn(|| {
+            play(async {
+                let mut client = h2::h2c(gateway.web()).await;
+                let (sender, body) = h2::stream();
+                let sending = tokio::spawn(async move {
+                    while sender.send(Frame::data(Bytes::from_static(b"x"))).is_ok() {
+                        tokio::time::sleep(tenth).await;
+                    }
+                });
+                let answer = ask(&mut client, Request::post("http://a/slow2").body(body).unwrap()).await;
+                sending.abort();
+                answer.head.status.as_u16()
+            })
+        });
+        let (status, time) = slow.join().unwrap();
+        assert_eq!(status, 408);
+        assert!((Duration::from_secs(10)..Duration::from_secs(20)).contains(&time), "{time:?}");
+        assert_eq!(over_http2.join().unwrap(), 408);
+        assert_eq!(fast.join().unwrap(), "6000");
+    });
+    assert_eq!(gateway.logged_path("/slow")["flag"], "SI");
+    assert_eq!(gateway.logged_path("/slow2")["flag"], "SI");
+    assert_eq!(gateway.logged_path("/fast")["flag"], "-");
+}
+
+#[test]
+fn a_client_is_not_blamed_for_a_service_that_takes_its_upload_slowly() {
+    const MUCH: usize = 32 << 20;
+    let origin = Origin::script(|visit| {
+        let head = visit.head()?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        // Longer than an upload has before its rate counts.
+        std::thread::sleep(Duration::from_secs(12));
+        let mut body = Vec::new();
+        visit.wire.body(head.request_framing()?, &mut body)?;
+        visit.wire.send(ok(&body.len().to_string()))
+    });
+    let gateway = hurried("100MiB", &origin);
+    let mut connection = gateway.connect();
+    connection.send_head(&format!("POST /x HTTP/1.1\nHost: a\nContent-Length: {MUCH}"));
+    connection.send(vec![b'x'; MUCH]);
+    assert_eq!(connection.response("POST").text(), MUCH.to_string());
+}
+
+#[test]
+fn a_grpc_stream_may_speak_seldom() {
+    let origin = reader();
+    let gateway = hurried("100MiB", &origin);
+    let status = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        let (sender, body) = h2::stream();
+        let asked = tokio::spawn(async move { ask(&mut client, call("/x", "").body(body).unwrap()).await });
+        for _ in 0..12 {
+            sender.send(Frame::data(Bytes::from_static(b"x"))).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(sender);
+        asked.await.unwrap().text()
+    });
+    assert_eq!(status, "12");
 }
