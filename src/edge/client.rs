@@ -204,7 +204,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(4096);
         let mut client = client(near);
         let metrics = client.metrics.clone();
-        Clock::drive(async move {
+        Clock::drive(crate::deadline::Terms::default(), async move {
             client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nServer: Pingora\r\n").await.unwrap();
             client.write_all(b"more\r\n\r\n").await.unwrap();
         })
@@ -220,7 +220,7 @@ mod tests {
     async fn what_the_hooks_answer_passes() {
         let (near, mut far) = tokio::io::duplex(4096);
         let mut client = client(near);
-        Clock::drive(async move {
+        Clock::drive(crate::deadline::Terms::default(), async move {
             Clock::current().begin();
             client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         })

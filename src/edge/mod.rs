@@ -16,7 +16,7 @@ use pingora_proxy::{HttpProxy, ProxyHttp};
 use self::client::Client;
 use crate::{
     config::Config,
-    deadline::Clock,
+    deadline::{Clock, Terms},
     observe::metrics::{ListenerMetrics, Metrics},
     stores::Stores,
 };
@@ -49,16 +49,16 @@ where
             }
             None => listeners.add_tcp(&address),
         }
-        counted.push((listener.address, stores.metrics.listener(name)));
+        counted.push((listener.address, stores.metrics.listener(name), Terms::from(&listener.limits)));
     }
     Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted, stores.metrics.clone())))
 }
 
 /// What Pingora's listening service hands connections to.
 pub struct Edge<G> {
-    requests: Arc<Requests<G>>,
+    proxy: Arc<HttpProxy<G>>,
     /// By the address listened on.
-    counted: Vec<(SocketAddr, ListenerMetrics)>,
+    counted: Vec<(SocketAddr, ListenerMetrics, Terms)>,
     metrics: Arc<Metrics>,
 }
 
@@ -67,7 +67,12 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(SocketAddr, ListenerMetrics)>, metrics: Arc<Metrics>) -> Self {
+    fn new(
+        conf: &Arc<ServerConf>,
+        gateway: G,
+        counted: Vec<(SocketAddr, ListenerMetrics, Terms)>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let mut proxy = HttpProxy::new(gateway, conf.clone());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
@@ -76,13 +81,13 @@ where
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
         proxy.handle_init_modules();
-        Self { requests: Arc::new(Requests(Arc::new(proxy))), counted, metrics }
+        Self { proxy: Arc::new(proxy), counted, metrics }
     }
 
-    fn listener(&self, stream: &Stream) -> Option<&ListenerMetrics> {
+    fn listener(&self, stream: &Stream) -> Option<(&ListenerMetrics, Terms)> {
         let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
         let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
-        self.counted.iter().find(|(address, _)| is_of(address)).map(|(_, metrics)| metrics)
+        self.counted.iter().find(|(address, ..)| is_of(address)).map(|(_, metrics, terms)| (metrics, *terms))
     }
 }
 
@@ -93,18 +98,23 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.listener(&stream).map(ListenerMetrics::accepted);
+        let (open, terms) = self.listener(&stream).map(|(metrics, terms)| (metrics.accepted(), terms)).unzip();
+        let _open = open;
         let client = Client::new(stream, self.metrics.clone());
-        self.requests.process_new(Box::new(client), shutdown).await
+        let requests = Arc::new(Requests { proxy: self.proxy.clone(), terms: terms.unwrap_or_default() });
+        requests.process_new(Box::new(client), shutdown).await
     }
 
     async fn cleanup(&self) {
-        self.requests.http_cleanup().await;
+        self.proxy.http_cleanup().await;
     }
 }
 
-/// Each request of each connection, HTTP/1 or HTTP/2.
-struct Requests<G>(Arc<HttpProxy<G>>);
+/// Each request of a connection, HTTP/1 or HTTP/2.
+struct Requests<G> {
+    proxy: Arc<HttpProxy<G>>,
+    terms: Terms,
+}
 
 #[async_trait]
 impl<G> HttpServerApp for Requests<G>
@@ -113,18 +123,18 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        Clock::drive(self.0.process_new_http(session, shutdown)).await
+        Clock::drive(self.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
+        self.proxy.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
+        self.proxy.server_options()
     }
 
     async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        self.proxy.http_cleanup().await;
     }
 }
