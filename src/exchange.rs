@@ -79,6 +79,8 @@ pub enum Stop {
     NoRoute,
     /// Routes take it, with other methods: these.
     MethodNotAllowed(HeaderValue),
+    /// CONNECT: the client asks for a tunnel.
+    Tunnel,
     /// A CORS preflight, answered by the policy's own response headers.
     Preflight,
     BodyTooLarge,

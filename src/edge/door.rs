@@ -14,6 +14,7 @@ use super::{caps::Caps, http1};
 use crate::{
     certs::Showcase,
     config::{self, address::ListenAddress, listener::ProxyProtocol},
+    deadline::Terms,
     live::Live,
     name::ListenerName,
     observe::metrics::ListenerMetrics,
@@ -34,6 +35,7 @@ pub struct Door {
     pub proxy_protocol: ProxyProtocol,
     /// Absent: plain text.
     pub showcase: Option<Arc<Showcase>>,
+    pub terms: Terms,
     pub http1: http1::Terms,
     pub options: HttpServerOptions,
     pub h2: H2Options,
@@ -52,6 +54,7 @@ impl Door {
             caps: Caps::new(limits.connections, limits.connections_per_ip),
             proxy_protocol: listener.proxy_protocol,
             showcase: stores.showcases.get(name).cloned(),
+            terms: Terms::from(limits),
             http1: http1::Terms {
                 head: http1::Limits {
                     request_line: limits.request_line.get() as usize,

@@ -54,7 +54,11 @@ where
         listeners.add_listener(ports::endpoint(listener).l4_buffer(L4BufferSettings::new(BUFFERS.0, BUFFERS.1)));
         doors.push(Arc::new(Door::new(name, listener, live)));
     }
+    let mut options = HttpServerOptions::default();
+    // Else Pingora answers CONNECT itself, before any hook: bare and unlogged. The hooks refuse it.
+    options.allow_connect_method_proxying = true;
     let mut proxy = HttpProxy::new(gateway, conf.clone());
+    proxy.server_options = Some(options);
     proxy.handle_init_modules();
     Service::with_listeners("gateway".to_owned(), listeners, Edge { proxy: Arc::new(proxy), doors })
 }
@@ -210,7 +214,7 @@ where
         if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
             self.enough.notify_one();
         }
-        Clock::drive(self.proxy.process_new_http(session, shutdown)).await
+        Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -27,7 +27,7 @@ pub fn answer(refused: Refused, head: &[u8], stream: &Stream, door: &Door) -> By
 /// What Pingora refuses of itself: heads that only it cannot read, and tunnels.
 pub fn of_pingora(status: StatusCode) -> Stop {
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => Stop::Malformed("The gateway opens no tunnels."),
+        StatusCode::METHOD_NOT_ALLOWED => Stop::Tunnel,
         _ => Stop::Framing("The request could not be understood."),
     }
 }

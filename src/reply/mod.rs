@@ -3,16 +3,16 @@
 //! The only module that knows which status a [`Stop`] has, and the only one beside `proxy` that writes to a client.
 //! Nothing of the inside is told: the detail is a fixed text for each kind of stop.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::HttpTask;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::exchange::{Flag, Stop, UpstreamFault};
 
 mod form;
 
-pub use form::Form;
+pub use form::{Form, is_grpc};
 
 /// What is told of a stop.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,9 @@ pub fn told(stop: &Stop) -> Told {
             "This address is served for other methods; the Allow header names them.",
             F::NoRoute,
         ),
+        Stop::Tunnel => {
+            told(S::METHOD_NOT_ALLOWED, 12, "no_tunnel", "Method not allowed", "The gateway opens no tunnels.", F::ClientProtocol)
+        }
         Stop::Preflight => told(S::NO_CONTENT, 0, "preflight", "Preflight", "", F::None),
         Stop::BodyTooLarge => told(
             S::PAYLOAD_TOO_LARGE,
@@ -206,14 +209,18 @@ impl Reply {
     ///
     /// # Errors
     /// A header value that cannot be sent; none of ours is such.
-    pub fn of(stop: &Stop, told: &Told, request: &HeaderMap, request_id: &HeaderValue) -> pingora_core::Result<Self> {
+    pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
             Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
-        if let Stop::MethodNotAllowed(allow) = stop {
-            reply.head.insert_header(header::ALLOW, allow.clone())?;
-        }
+        let allow = match stop {
+            Stop::MethodNotAllowed(allow) => allow.clone(),
+            // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
+            Stop::Tunnel => HeaderValue::from_static(""),
+            _ => return Ok(reply),
+        };
+        reply.head.insert_header(header::ALLOW, allow)?;
         Ok(reply)
     }
 

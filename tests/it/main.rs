@@ -11,6 +11,7 @@ mod protocols;
 mod http2;
 mod upstreams;
 mod timeouts;
+mod carried;
 mod hostile;
 mod observe;
 mod admin;

@@ -47,7 +47,7 @@ impl Line {
 
     /// A request as Pingora reads it: the head, then its body as far as it is there, then whether the client is still there.
     async fn request(&mut self, most: usize) -> Result<String, String> {
-        Clock::drive(async {
+        Clock::drive(crate::deadline::Terms::default(), async {
             let mut text = self.read(most).await?;
             let head = !text.is_empty();
             while head && !text.contains("\r\n\r\n") {
@@ -88,7 +88,7 @@ async fn bytes_that_come_one_by_one_make_the_same_requests() {
     let mut line = Line::new();
     for request in [POST, CHUNKED, GET] {
         let mut read = String::new();
-        Clock::drive(async {
+        Clock::drive(crate::deadline::Terms::default(), async {
             for byte in request.as_bytes() {
                 line.far.write_all(&[*byte]).await.unwrap();
                 while let Poll::Ready(more) = poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await {
@@ -123,7 +123,7 @@ async fn a_bad_chunk_is_refused_with_its_head_if_they_come_together() {
     let mut line = Line::after((head.to_owned() + "+5\r\nhello\r\n").as_bytes()).await;
     assert!(line.request(4096).await.is_err_and(|reason| reason.contains("size")));
     let mut line = Line::after((head.to_owned() + "5\r\nhel").as_bytes()).await;
-    let clock = Clock::drive(async {
+    let clock = Clock::drive(crate::deadline::Terms::default(), async {
         line.read(4096).await.unwrap();
         Clock::current().begin();
         line.far.write_all(b"loX\r\n").await.unwrap();
@@ -156,7 +156,7 @@ async fn a_connection_that_leaves_http_is_read_as_it_comes() {
         let mut line = Line::after((upgrade.to_owned() + "\0frames").as_bytes()).await;
         assert_eq!(line.request(4096).await.as_deref(), Ok(upgrade));
         answers.iter().for_each(|answer| line.gate.answered(answer.as_bytes()));
-        let read = Clock::drive(async {
+        let read = Clock::drive(crate::deadline::Terms::default(), async {
             Clock::current().begin();
             poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await
         });
@@ -180,7 +180,7 @@ async fn a_late_head_is_refused_and_silence_is_ended_in_silence() {
 async fn a_later_head_has_its_time_from_its_first_byte() {
     let mut line = Line::after(GET.as_bytes()).await;
     line.request(4096).await.unwrap();
-    Clock::drive(async {
+    Clock::drive(crate::deadline::Terms::default(), async {
         assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending());
         assert!(line.gate.due > Instant::now() + TERMS.header_timeout);
         line.far.write_all(b"G").await.unwrap();
