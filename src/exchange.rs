@@ -56,6 +56,8 @@ pub enum Stop {
     Malformed(&'static str),
     /// Where the request ends cannot be said in one way only: nothing after it on the connection can be trusted.
     Framing(&'static str),
+    /// The certificate of its connection does not cover its host.
+    Misdirected,
     /// No route takes it.
     NoRoute,
     /// Routes take it, with other methods: these.

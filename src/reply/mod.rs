@@ -42,6 +42,14 @@ pub fn told(stop: &Stop) -> Told {
     match stop {
         Stop::Malformed(rule) => told(S::BAD_REQUEST, 3, "malformed_request", "Malformed request", rule, F::ClientProtocol),
         Stop::Framing(rule) => told(S::BAD_REQUEST, 3, "ambiguous_framing", "Ambiguous request", rule, F::ClientProtocol),
+        Stop::Misdirected => told(
+            S::MISDIRECTED_REQUEST,
+            14,
+            "misdirected_request",
+            "Misdirected request",
+            "The certificate of this connection does not cover the host; ask on a connection opened for it.",
+            F::ClientProtocol,
+        ),
         Stop::NoRoute => told(S::NOT_FOUND, 12, "no_route", "Not found", "Nothing is served at this address.", F::NoRoute),
         Stop::MethodNotAllowed(_) => told(
             S::METHOD_NOT_ALLOWED,
