@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    listeners::{Listeners, tls::TlsSettings},
+    listeners::Listeners,
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
     services::listening::Service,
@@ -15,6 +15,7 @@ use pingora_proxy::{HttpProxy, ProxyHttp};
 
 use self::client::Client;
 use crate::{
+    certs::Showcase,
     config::Config,
     deadline::Clock,
     observe::metrics::{ListenerMetrics, Metrics},
@@ -22,6 +23,7 @@ use crate::{
 };
 
 mod client;
+pub mod tls;
 
 /// Longest silence of an HTTP/2 connection without streams.
 const H2_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(75);
@@ -39,25 +41,19 @@ where
     let mut counted = Vec::with_capacity(config.listeners.len());
     for (name, listener) in &config.listeners {
         let address = listener.address.to_string();
-        match stores.showcases.get(name) {
-            Some(showcase) => {
-                let mut tls = TlsSettings::intermediate("", "")?;
-                tls.set_cert_resolver(showcase.clone());
-                tls.enable_h2();
-                listeners.add_tls_with_settings(&address, None, tls);
-            }
-            None => listeners.add_tcp(&address),
-        }
-        counted.push((listener.address, stores.metrics.listener(name)));
+        listeners.add_tcp(&address);
+        counted.push((listener.address, stores.metrics.listener(name), stores.showcases.get(name).cloned()));
     }
     Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted, stores.metrics.clone())))
 }
+
+type Door = (SocketAddr, ListenerMetrics, Option<Arc<Showcase>>);
 
 /// What Pingora's listening service hands connections to.
 pub struct Edge<G> {
     requests: Arc<Requests<G>>,
     /// By the address listened on.
-    counted: Vec<(SocketAddr, ListenerMetrics)>,
+    counted: Vec<Door>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,7 +62,7 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<(SocketAddr, ListenerMetrics)>, metrics: Arc<Metrics>) -> Self {
+    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<Door>, metrics: Arc<Metrics>) -> Self {
         let mut proxy = HttpProxy::new(gateway, conf.clone());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
@@ -76,10 +72,10 @@ where
         Self { requests: Arc::new(Requests(Arc::new(proxy))), counted, metrics }
     }
 
-    fn listener(&self, stream: &Stream) -> Option<&ListenerMetrics> {
+    fn listener(&self, stream: &Stream) -> Option<&Door> {
         let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
         let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
-        self.counted.iter().find(|(address, _)| is_of(address)).map(|(_, metrics)| metrics)
+        self.counted.iter().find(|(address, ..)| is_of(address))
     }
 }
 
@@ -90,7 +86,12 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.listener(&stream).map(ListenerMetrics::accepted);
+        let (_, metrics, showcase) = self.listener(&stream)?;
+        let _open = metrics.accepted();
+        let stream = match showcase {
+            Some(showcase) => Box::new(tls::accept(showcase, stream).await.ok()?),
+            None => stream,
+        };
         let client = Client::new(stream, self.metrics.clone());
         self.requests.process_new(Box::new(client), shutdown).await
     }
