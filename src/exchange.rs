@@ -75,6 +75,8 @@ pub enum Stop {
     TransferCoding,
     /// The request head did not come in time.
     HeadTimeout,
+    /// The certificate of its connection does not cover its host.
+    Misdirected,
     /// No route takes it.
     NoRoute,
     /// Routes take it, with other methods: these.

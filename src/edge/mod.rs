@@ -2,6 +2,7 @@
 //! the connections of its listener, the PROXY protocol's header, TLS, and then its requests, each under its clock.
 
 use std::{
+    borrow::Cow,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -37,6 +38,7 @@ pub mod ports;
 mod proxied;
 mod refusal;
 mod timer;
+pub mod tls;
 
 /// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. Writing gathers
 /// an answer's head and a short body into one segment.
@@ -70,7 +72,7 @@ pub struct Edge<G> {
 }
 
 /// Why a connection comes to nothing before its first request: the `reason` of a metric.
-type Reason = &'static str;
+type Reason = Cow<'static, str>;
 
 impl<G> Edge<G>
 where
@@ -84,7 +86,7 @@ where
     }
 
     async fn carry(&self, stream: Stream, door: &Arc<Door>, shutdown: &ShutdownWatch) -> Result<(), Reason> {
-        let mut place = door.caps.enter().map_err(caps::Full::reason)?;
+        let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
         let client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
@@ -108,18 +110,21 @@ async fn open(stream: Stream, door: &Arc<Door>, place: &mut Place, due: Instant)
     let is_trusted = |address: SocketAddr| door.live.snapshot().is_trusted(&address.ip());
     let stream = match door.proxy_protocol {
         ProxyProtocol::Off => stream,
-        ProxyProtocol::Required if !is_trusted(peer(&stream)) => return Err("untrusted_proxy"),
+        ProxyProtocol::Required if !is_trusted(peer(&stream)) => return Err("untrusted_proxy".into()),
         ProxyProtocol::Required => proxied::read(stream).await?,
     };
     let peer = peer(&stream);
     if !is_trusted(peer) {
-        place.of(peer.ip()).map_err(caps::Full::reason)?;
+        place.of(peer.ip()).map_err(|full| full.reason())?;
     }
     let stream = match &door.showcase {
         None => stream,
-        Some(_showcase) => stream,
+        Some(showcase) => {
+            let secured = tls::accept(showcase, stream).await;
+            Box::new(secured.map_err(|failure| format!("tls_{}", failure.label()))?)
+        }
     };
-    Client::meet(stream, door.clone(), due).await.map_err(|_| "closed")
+    Client::meet(stream, door.clone(), due).await.map_err(|_| "closed".into())
 }
 
 /// Who connects.
@@ -139,7 +144,7 @@ where
         let door = self.door(&stream)?;
         let _open = door.metrics.accepted();
         if let Err(reason) = self.carry(stream, door, shutdown).await {
-            door.metrics.refused(reason);
+            door.metrics.refused(&reason);
         }
         None
     }

@@ -21,6 +21,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::{ctx::Ctx, facts::Connection, fault::Meaning};
 use crate::{
+    certs,
     config::route::Scheme,
     exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
@@ -101,7 +102,12 @@ impl Gateway {
                 return Err(unreadable(session, ctx, unmatched, stop));
             }
         };
-        let (route, captures, missed) = choose(&snapshot, &facts, head);
+        let tls = session.digest().and_then(certs::Session::of);
+        let misdirected = tls.is_some_and(|tls| tls.misdirects(&facts.host));
+        let (route, captures, missed) = match misdirected {
+            true => (snapshot.unmatched.clone(), Captures::new(), Some(Stop::Misdirected)),
+            false => choose(&snapshot, &facts, head),
+        };
         drop(snapshot);
         ctx.captures = captures;
         ctx.in_flight = Some(route.metrics.begin());

@@ -74,6 +74,14 @@ pub fn told(stop: &Stop) -> Told {
             "The request head did not come in time.",
             F::ClientProtocol,
         ),
+        Stop::Misdirected => told(
+            S::MISDIRECTED_REQUEST,
+            14,
+            "misdirected_request",
+            "Misdirected request",
+            "The certificate of this connection does not cover the host; ask on a connection opened for it.",
+            F::ClientProtocol,
+        ),
         Stop::NoRoute => told(S::NOT_FOUND, 12, "no_route", "Not found", "Nothing is served at this address.", F::NoRoute),
         Stop::MethodNotAllowed(_) => told(
             S::METHOD_NOT_ALLOWED,
