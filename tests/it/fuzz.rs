@@ -32,3 +32,13 @@ fn hosts() {
 fn configurations() {
     replay("config", 15, properties::config);
 }
+
+#[test]
+fn heads() {
+    replay("head", 25, properties::head);
+}
+
+#[test]
+fn chunked_bodies() {
+    replay("chunks", 20, properties::chunks);
+}
