@@ -190,7 +190,12 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     if !expected || head.version < Version::HTTP_11 || session.as_downstream_mut().is_body_done() {
         return Ok(());
     }
-    session.as_downstream_mut().write_continue_response().await
+    let downstream = session.as_downstream_mut();
+    // Else Pingora takes it for an answer given before the body's end, after which the connection cannot go on.
+    downstream.set_close_on_response_before_downstream_finish(false);
+    let sent = downstream.write_continue_response().await;
+    downstream.set_close_on_response_before_downstream_finish(true);
+    sent
 }
 
 /// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
