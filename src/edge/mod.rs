@@ -174,8 +174,8 @@ where
     async fn http1(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
         let mut session = ServerSession::new_http1(Box::new(client));
         loop {
-            // How long is waited for the next head is the gate's to say.
-            session.set_keepalive((!self.is_last(shutdown)).then_some(0));
+            // Pingora sets `keepalive` anew by each head, but asks this too. How long is waited for a head is the gate's to say.
+            session.set_keepalive_reuses_remaining(self.is_last(shutdown).then_some(0));
             let Some(reused) = self.process_new_http(session, shutdown).await else { return };
             let (stream, settings) = reused.consume();
             session = ServerSession::new_http1(stream);
