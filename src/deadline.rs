@@ -66,6 +66,8 @@ pub struct Clock {
     held: AtomicBool,
     /// The request's hooks have begun: its head could be read.
     begun: AtomicBool,
+    /// The answer was cut off.
+    cut: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +157,16 @@ impl Clock {
     /// Whether this task carries a request whose head was not read yet. An answer now is one that no hook made.
     pub fn is_unread() -> bool {
         CURRENT.try_with(|clock| !clock.begun.load(Relaxed)).unwrap_or(false)
+    }
+
+    /// Notes that the answer was cut off.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Whether this task's answer was cut off: the end of its connection must not look like the end of the answer.
+    pub fn is_cut() -> bool {
+        CURRENT.try_with(|clock| clock.cut.load(Relaxed)).unwrap_or(false)
     }
 
     /// Notes that this task's client does, or does not, take what is written to it. Its slowness is not the service's silence.

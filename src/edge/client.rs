@@ -18,13 +18,16 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
     UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
 use super::{
     door::Door,
-    farewell::{self, Farewell},
+    farewell::Farewell,
     http1::{Gate, Refused},
-    http2::Guard,
+    http2::{Code, Guard},
     refusal,
 };
 use crate::{deadline::Clock, reply};
@@ -42,6 +45,19 @@ pub struct Client {
     exchanged: Option<Bytes>,
     /// The last write could not be taken.
     blocked: bool,
+    /// Where the connection goes when Pingora lets it fall. None: it was ended in order.
+    fallen: Option<oneshot::Sender<Fallen>>,
+}
+
+/// A connection that Pingora let fall, as it does when a request has failed or no other comes: nothing more is sent on it, but the
+/// client has not been told so.
+#[derive(Debug)]
+pub struct Fallen(Stream, Farewell);
+
+impl Fallen {
+    pub async fn part(mut self) {
+        self.1.part(&mut self.0).await;
+    }
 }
 
 #[derive(Debug)]
@@ -72,7 +88,23 @@ impl Client {
             true => Manner::Http2(Box::new(Guard::new(seen, due))),
             false => Manner::Http1(Box::new(Gate::new(seen, due))),
         };
-        Ok(Self { stream, door, manner, exchanged: None, blocked: false })
+        Ok(Self { stream, door, manner, exchanged: None, blocked: false, fallen: None })
+    }
+
+    /// Where to wait for the connection once Pingora has let it go.
+    pub fn fallen(&mut self) -> oneshot::Receiver<Fallen> {
+        let (sender, receiver) = oneshot::channel();
+        self.fallen = Some(sender);
+        receiver
+    }
+
+    /// How the connection ends if nothing more is to be said on it.
+    fn farewell(&self) -> Farewell {
+        match &self.manner {
+            Manner::Http1(gate) if gate.is_sending() => Farewell::new(Bytes::new()),
+            Manner::Http2(guard) => guard.farewell(Code::NO_ERROR, &self.door),
+            Manner::Http1(_) | Manner::Over(_) => Farewell::brief(),
+        }
     }
 
     pub const fn is_http2(&self) -> bool {
@@ -168,6 +200,7 @@ impl AsyncWrite for Client {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fallen = None;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -197,10 +230,18 @@ impl AsyncWrite for Client {
 #[async_trait]
 impl Shutdown for Client {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
-        if matches!(&self.manner, Manner::Http1(gate) if gate.is_mid_body()) {
-            farewell::linger(&mut self.stream).await;
-        }
+        self.fallen = None;
+        self.farewell().part(&mut self.stream).await;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let Some(fallen) = self.fallen.take().filter(|_| !Clock::is_cut()) else { return };
+        let farewell = self.farewell();
+        let stream = std::mem::replace(&mut self.stream, Box::new(io::Cursor::new(Vec::new())));
+        // Without a receiver it is closed.
+        let _ = fallen.send(Fallen(stream, farewell));
     }
 }
 

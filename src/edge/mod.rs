@@ -89,7 +89,7 @@ where
         let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
-        let client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
+        let mut client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
         let requests = Arc::new(Requests {
             proxy: self.proxy.clone(),
             old_at: door.old_at(opened),
@@ -97,9 +97,13 @@ where
             carried: AtomicU32::new(0),
             enough: Notify::new(),
         });
+        let fallen = client.fallen();
         match client.is_http2() {
             true => requests.http2(client, shutdown).await,
             false => requests.http1(client, shutdown).await,
+        }
+        if let Ok(fallen) = fallen.await {
+            fallen.part().await;
         }
         Ok(())
     }

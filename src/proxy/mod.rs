@@ -491,6 +491,7 @@ impl ProxyHttp for Gateway {
         };
         let told = ctx.stop(&stop);
         if head_came {
+            ctx.clock.cut();
             return FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: false };
         }
         // Pingora closes the connection after a try that failed, so the client must not be told that it stays.

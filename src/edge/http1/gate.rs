@@ -82,9 +82,10 @@ impl Gate {
         Self { kept, free: 0, phase, due, idle: false, timer: Timer::default(), may_upgrade: false, ended: false }
     }
 
-    /// Whether the client owes bytes of a body. To close on it now would reset the connection, and our answer with it.
-    pub const fn is_mid_body(&self) -> bool {
-        matches!(self.phase, Phase::Length(_) | Phase::Chunked(_))
+    /// Whether the client owes bytes of a body, or has sent more than that. To close on it now would reset the connection, and our
+    /// answer with it.
+    pub fn is_sending(&self) -> bool {
+        !self.ended && (matches!(self.phase, Phase::Length(_) | Phase::Chunked(_)) || !self.kept.is_empty())
     }
 
     /// What was read of a head that is refused.

@@ -84,7 +84,7 @@ impl Guard {
     }
 
     /// Says why, if what was sent before is whole: inside of a frame it would be read as a part of that.
-    fn farewell(&self, code: Code, door: &Door) -> Farewell {
+    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
         if !self.watch.at_boundary() {
             return Farewell::new(Bytes::new());
         }
