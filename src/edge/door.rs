@@ -24,9 +24,9 @@ use crate::{
 /// Most header fields of a request. Pingora reads 256 at most.
 const FIELDS_MAX: usize = 256;
 
-/// Most streams that a client opened and cancelled before they were looked at. One page of a browser's may be; how often is
-/// for [`super::http2`] to watch.
-const RESETS_PENDING_MAX: usize = 200;
+/// Most streams that a client opened and cancelled before they were looked at. More than [`super::http2`] lets pass at once, so
+/// that it is the one to end a flood of them, and to count it: `h2` takes in all that has come before any is looked at.
+const RESETS_PENDING_MAX: usize = 512;
 
 /// Most bytes of small DATA frames that wait to be read, each counted with what it costs to keep. h2's own bound would end a gRPC
 /// stream of small messages before a slow service.
