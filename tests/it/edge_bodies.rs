@@ -420,3 +420,21 @@ fn a_client_that_ends_its_sending_within_a_request_has_sent_no_request() {
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     gateway.assert_sound();
 }
+
+/// Where only the end of the connection says where an answer ends, TLS tells a cut from an end.
+#[test]
+fn an_answer_that_was_cut_off_does_not_end_in_order() {
+    let origin = Origin::script(|visit| {
+        let Some(request) = visit.request()? else { return Ok(()) };
+        let end = if request.target() == "/whole" { "0\r\n\r\n" } else { "" };
+        visit.wire.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n{end}"))
+    });
+    let (gateway, authority) = secure(&origin);
+    for (path, end) in [("/whole", Ok(0)), ("/cut", Err(io::ErrorKind::UnexpectedEof))] {
+        let mut connection = Connection::tls(gateway.address("secure"), "a", authority.client(&[])).unwrap();
+        connection.send(format!("GET {path} HTTP/1.0\r\nHost: a\r\n\r\n"));
+        assert_eq!(connection.head().status().unwrap(), 200);
+        assert_eq!(connection.exactly(4), b"half");
+        assert_eq!(connection.0.some(&mut [0]).map_err(|e| e.kind()), end, "{path}");
+    }
+}

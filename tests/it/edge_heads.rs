@@ -420,3 +420,20 @@ routes: {{ all: {{ to: {{ upstream: one }} }} }}"
     assert_eq!(gateway.ask(&format!("GET /many HTTP/1.1\nHost: a\n{many}X:")).status, 431);
     assert_eq!(origin.count(), 2);
 }
+
+#[test]
+fn a_handshake_on_a_plain_port_is_told_so_and_plain_text_on_a_tls_port_is_left() {
+    let mut setting = Setting::new();
+    let name = rustls::pki_types::ServerName::try_from("a").unwrap();
+    let mut client = rustls::ClientConnection::new(setting.authority.client(&[]), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    setting.check(&malformed("tls", hello), Place::First);
+    let mut connection = Connection::open(setting.gateway.address("secure"));
+    connection.send(GOOD);
+    let said = connection.0.rest();
+    assert!(!said.starts_with(b"HTTP") && said.len() < 16, "an alert at most: {}", said.escape_ascii());
+    let refused = "banyan_connections_refused_total{listener=\"secure\",reason=\"tls_not_tls\"}";
+    eventually("it is counted", || setting.gateway.metric(refused).filter(|&count| count == 1.0));
+    setting.assert_told(0);
+}
