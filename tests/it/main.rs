@@ -6,6 +6,7 @@ mod harness;
 
 mod cases;
 mod connections;
+mod ports;
 mod process;
 mod protocols;
 mod http2;
