@@ -1,4 +1,5 @@
-//! Certificates and keys from PEM files: those that listeners show, and those that upstreams are trusted by.
+//! Certificates and keys from PEM files: those that listeners show to clients and upstreams to services, and those that services are
+//! trusted by.
 
 use std::{
     io,
@@ -44,6 +45,17 @@ pub struct Certified {
 pub enum Stale {
     Expired,
     NotYetValid,
+}
+
+impl Stale {
+    /// The warning about the certificate of a file.
+    pub fn warning(self, cert: &Path, at: problem::Path) -> Problem {
+        let when = match self {
+            Self::Expired => "has expired",
+            Self::NotYetValid => "is not valid yet",
+        };
+        Problem::warning(at, format!("the certificate in `{}` {when}", cert.display()))
+    }
 }
 
 /// What is wrong with a PEM file.
@@ -92,18 +104,36 @@ impl CertError {
 /// # Errors
 /// If a file cannot be read or holds nothing usable, or the two do not belong together.
 pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
+    pair(cert, key).map(|(certified, _)| certified)
+}
+
+/// The same with the key itself, for those who load it on their own. Every certificate of the chain can be parsed, and the key's kind
+/// told from its bytes.
+///
+/// # Errors
+/// As [`certified_key`].
+pub fn presentable(cert: &Path, key: &Path) -> Result<(Certified, PrivateKeyDer<'static>), CertError> {
+    let (certified, der) = pair(cert, key)?;
+    certified.key.cert.iter().try_for_each(|certificate| parse(cert, certificate).map(drop))?;
+    match PrivateKeyDer::try_from(der.secret_der()) {
+        Ok(_) => Ok((certified, der)),
+        Err(e) => Err(CertError::BadKey { path: key.into(), reason: e.to_owned() }),
+    }
+}
+
+fn pair(cert: &Path, key: &Path) -> Result<(Certified, PrivateKeyDer<'static>), CertError> {
     let chain = certificates(cert)?;
     let (names, not_after, stale) = leaf_facts(cert, chain.first())?;
     let key_der = private_key(key)?;
     let provider = provider();
-    let signing = provider.key_provider.load_private_key(key_der);
+    let signing = provider.key_provider.load_private_key(key_der.clone_key());
     let signing = signing.map_err(|e| CertError::BadKey { path: key.into(), reason: reason(e) })?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(_) => return Err(CertError::Mismatch { cert: cert.into(), key: key.into() }),
     }
-    Ok(Certified { key: Arc::new(certified), names, not_after, stale })
+    Ok((Certified { key: Arc::new(certified), names, not_after, stale }, key_der))
 }
 
 /// Reads the authorities of a PEM file, each checked to be one that verification can use.

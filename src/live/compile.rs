@@ -112,8 +112,9 @@ pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
 
 fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let certificates = config.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
-    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(authorities)
+    let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
+    let certificates = certificates.chain(upstreams().filter_map(|tls| tls.client_certificate.as_ref()));
+    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(upstreams().filter_map(|tls| tls.ca.clone()))
 }
 
 struct Compiler<'a> {
@@ -223,7 +224,10 @@ impl Compiler<'_> {
         let mut compiled = BTreeMap::new();
         for (name, upstream) in &self.loaded.config.upstreams {
             match Upstream::compile(name, upstream, &self.stores.upstreams) {
-                Ok(upstream) => drop(compiled.insert(name.clone(), upstream)),
+                Ok(upstream) => {
+                    self.meaning(|_, problems| problems.extend_from_slice(upstream.warnings()));
+                    compiled.insert(name.clone(), upstream);
+                }
                 Err(found) => self.meaning(|_, problems| problems.extend(found)),
             }
         }
@@ -368,13 +372,7 @@ impl Compiler<'_> {
 fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut Vec<Problem>) -> Option<certs::Certified> {
     match certs::certified_key(&pair.cert, &pair.key) {
         Ok(certified) => {
-            if let Some(stale) = certified.stale {
-                let when = match stale {
-                    certs::Stale::Expired => "has expired",
-                    certs::Stale::NotYetValid => "is not valid yet",
-                };
-                problems.push(Problem::warning(at.key("cert"), format!("the certificate in `{}` {when}", pair.cert.display())));
-            }
+            problems.extend(certified.stale.map(|stale| stale.warning(&pair.cert, at.key("cert"))));
             Some(certified)
         }
         Err(error) => {

@@ -9,6 +9,8 @@ const FILES: &[&str] = &[
     "listeners.*.tls.certificates.*.cert",
     "listeners.*.tls.certificates.*.key",
     "upstreams.*.tls.ca",
+    "upstreams.*.tls.client_certificate.cert",
+    "upstreams.*.tls.client_certificate.key",
     "observe.access_log.path",
 ];
 
