@@ -339,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn every_certificate_that_others_load_can_be_parsed() {
+        let files = Files::new();
+        let (cert, key) = files.pair("a", params(&["a.example"]));
+        let (certified, der) = presentable(&cert, &key).unwrap();
+        assert_eq!((certified.key.cert.len(), der), (1, private_key(&key).unwrap()));
+        let chain =
+            std::fs::read_to_string(&cert).unwrap() + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        let chain = files.write("chain.pem", &chain);
+        assert!(certified_key(&chain, &key).is_ok());
+        assert!(matches!(presentable(&chain, &key), Err(CertError::BadCertificate { .. })));
+    }
+
+    #[test]
     fn authorities_are_checked_one_by_one() {
         let files = Files::new();
         let (cert, _) = files.pair("a", params(&["a.example"]));

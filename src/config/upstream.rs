@@ -5,10 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Unexpected};
 
-use super::{
-    address::{ADDRESS, socket},
-    listener::Certificate,
-};
+use super::address::{ADDRESS, socket};
 use crate::units::{Duration, positive, some_positive, within};
 
 /// A service: its endpoints and how they are reached.
@@ -146,7 +143,17 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// The certificate that the gateway shows to a service that asks for one. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_certificate: Option<Certificate>,
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A certificate chain and its private key, shown to a service. Files that change are read again at reload.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// PEM file of the chain, leaf first. Relative to the file that names it.
+    pub cert: PathBuf,
+    /// PEM file of the private key. Relative to the file that names it.
+    pub key: PathBuf,
 }
 
 /// How long to wait for a service.

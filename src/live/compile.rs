@@ -113,8 +113,10 @@ pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
 fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let certificates = config.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
     let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
-    let certificates = certificates.chain(upstreams().filter_map(|tls| tls.client_certificate.as_ref()));
-    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(upstreams().filter_map(|tls| tls.ca.clone()))
+    let own =
+        upstreams().filter_map(|tls| tls.client_certificate.as_ref()).flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+    let certificates = certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+    certificates.chain(own).chain(upstreams().filter_map(|tls| tls.ca.clone()))
 }
 
 struct Compiler<'a> {

@@ -20,9 +20,8 @@ use crate::{
     certs,
     config::{
         self,
-        listener::Certificate,
         problem::{Path, Problem},
-        upstream::{Protocol, UpstreamTls},
+        upstream::{ClientCertificate, Protocol, UpstreamTls},
     },
     exchange::UpstreamFault,
 };
@@ -166,7 +165,11 @@ fn parsed(read: &[CertificateDer<'static>]) -> Arc<CaType> {
 }
 
 /// What we show of ourselves, with a warning if it is not valid now. Pingora panics at what [`certs::presentable`] refuses.
-fn own_certificate(config: &Certificate, at: &Path, identity: &mut Sha256) -> Result<(Arc<CertKey>, Option<Problem>), Problem> {
+fn own_certificate(
+    config: &ClientCertificate,
+    at: &Path,
+    identity: &mut Sha256,
+) -> Result<(Arc<CertKey>, Option<Problem>), Problem> {
     let (certified, key) = certs::presentable(&config.cert, &config.key).map_err(|error| {
         let of_key = error.is_of_key(&config.key);
         error.problem(at.key(if of_key { "key" } else { "cert" }))

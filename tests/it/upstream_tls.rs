@@ -79,7 +79,7 @@ fn a_service_that_requires_a_certificate_gets_nothing_without() {
     for (protocol, alpn) in [("http1", "http/1.1"), ("h2", "h2")] {
         let service = houses.service(alpn, Asking::Requires);
         let gateway = houses.start(&one(&service, protocol, ""));
-        assert_eq!(gateway.get("/x").status, 502, "{protocol}");
+        assert_eq!((gateway.get("/x").status, &gateway.logged_path("/x")["flag"]), (502, &"UC".into()), "{protocol}");
         assert!(service.guests().is_empty(), "{protocol}");
     }
 }
@@ -190,5 +190,27 @@ routes: {{ all: {{ to: {{ upstream: one }} }} }}"
         let reply = gateway.get("/x");
         assert_eq!((reply.status, &gateway.logged_path("/x")["flag"]), (502, &"UF".into()), "{what}");
         assert!(service.requests().is_empty(), "{what}");
+    }
+}
+
+/// Answers once a connection.
+fn farewell(_: &Request<Bytes>) -> Response<Body> {
+    Response::builder().header("connection", "close").body(full("hello")).unwrap()
+}
+
+#[test]
+fn sessions_are_resumed_where_the_systems_authorities_vouch() {
+    let authority = Authority::new();
+    let tls = authority.leaf(&["inner.example"]).server(&["http/1.1"]);
+    for (ca, expected) in [("", [false, true, true]), (", ca: ca.pem", [false; 3])] {
+        let service = Reception::start(Terms { tls: Some(tls.clone()), ..Terms::default() }, farewell);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, authority.pem()).unwrap();
+        let yaml = one(&service, "http1", "").replace(", ca: ca.pem", ca);
+        let gateway = Start::on(&yaml).dir(dir).env("SSL_CERT_FILE", file.to_str().unwrap()).ready();
+        (0..3).for_each(|_| assert_eq!(gateway.get("/x").text(), "hello"));
+        let resumed: Vec<_> = service.guests().into_iter().map(|guest| guest.resumed).collect();
+        assert_eq!(resumed, expected, "{ca}");
     }
 }

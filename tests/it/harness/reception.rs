@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ServerConfig, pki_types::CertificateDer};
+use rustls::{HandshakeKind, ServerConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -37,6 +37,8 @@ pub struct Guest {
     pub header: Vec<u8>,
     /// The certificate that it showed.
     pub certificate: Option<CertificateDer<'static>>,
+    /// Its TLS session was one that had been before.
+    pub resumed: bool,
     /// Methods and targets.
     pub requests: Vec<String>,
 }
@@ -110,6 +112,7 @@ async fn receive(mut stream: TcpStream, terms: Terms, guests: Guests, answer: An
     let session = stream.get_ref().1;
     let http2 = session.alpn_protocol() == Some(b"h2");
     guest.certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
+    guest.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     converse(stream, http2, admit(&guests, guest), guests, answer).await;
 }
 
