@@ -26,7 +26,6 @@ use crate::{
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
-    proxy_protocol::Addresses,
     reply::Reply,
     route::Route,
     stores::Stores,
@@ -152,7 +151,7 @@ impl Gateway {
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
-        let peer = lease.peer(&timeouts, || ends(session, facts));
+        let peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
         // What was learnt of the try before says nothing of this one.
         (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
@@ -208,13 +207,6 @@ fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
-}
-
-/// The ends of the client's connection, for a service that is told them. A client behind other proxies has no port that we know.
-fn ends(session: &Session, facts: &Facts) -> Addresses {
-    let port = if facts.client == facts.peer.ip() { facts.peer.port() } else { 0 };
-    let destination = session.server_addr().and_then(|address| address.as_inet().copied());
-    Addresses { source: (facts.client, port).into(), destination: destination.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()) }
 }
 
 /// The answer to a head that cannot be read goes through the gateway's own policies too.

@@ -118,8 +118,8 @@ mod tests {
     async fn heard(version: ProxyProtocol, whose: Whose) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connected = Announced { version, whose }.connect(&address.into());
-        let (stream, accepted) = tokio::join!(connected, listener.accept());
+        let (announced, address) = (Announced { version, whose }, address.into());
+        let (stream, accepted) = tokio::join!(announced.connect(&address), listener.accept());
         let ((mut socket, _), mut heard) = (accepted.unwrap(), Vec::new());
         drop(stream.unwrap());
         socket.read_to_end(&mut heard).await.unwrap();

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::announce::Announcer;
 use crate::{
-    certs,
+    certs::{self, CertError},
     config::{
         self,
         problem::{Path, Problem},
@@ -55,16 +55,15 @@ struct Tls {
 
 impl Client {
     pub fn compile(config: &config::Upstream, at: &Path) -> Result<Self, Vec<Problem>> {
-        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        problems.extend(contradiction(config, at));
+        let mut problems = Vec::from_iter(contradiction(config, at));
         let mut identity = Sha256::new();
         part(&mut identity, format!("{:?} {:?}", config.protocol, config.proxy_protocol).as_bytes());
-        let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), &mut identity, &mut problems, &mut warnings));
-        if !problems.is_empty() {
+        let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), &mut identity, &mut problems));
+        if problems.iter().any(Problem::is_error) {
             return Err(problems);
         }
         let announcer = config.proxy_protocol.map(Announcer::new);
-        Ok(Self { protocol: config.protocol, tls, announcer, identity: identity.finalize().into(), warnings })
+        Ok(Self { protocol: config.protocol, tls, announcer, identity: identity.finalize().into(), warnings: problems })
     }
 
     /// Whether connections of the other may be taken for connections of this.
@@ -110,26 +109,12 @@ impl Client {
 }
 
 impl Tls {
-    fn compile(
-        config: &UpstreamTls,
-        at: &Path,
-        identity: &mut Sha256,
-        problems: &mut Vec<Problem>,
-        warnings: &mut Vec<Problem>,
-    ) -> Self {
+    fn compile(config: &UpstreamTls, at: &Path, identity: &mut Sha256, problems: &mut Vec<Problem>) -> Self {
         problems.extend(bad_server_name(&config.server_name, at));
         part(identity, config.server_name.as_bytes());
-        let ca = authorities(config, at, identity).unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        let own = config.client_certificate.as_ref().map(|own| own_certificate(own, &at.key("client_certificate"), identity));
-        let own = own.transpose().unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        let (own, stale) = own.unzip();
-        warnings.extend(stale.flatten());
+        let ca = authorities(config, at, identity).map_err(|problem| problems.push(problem)).ok().flatten();
+        let own = config.client_certificate.as_ref();
+        let own = own.and_then(|own| own_certificate(own, &at.key("client_certificate"), identity, problems));
         Self { server_name: config.server_name.clone(), ca, own }
     }
 }
@@ -164,21 +149,22 @@ fn parsed(read: &[CertificateDer<'static>]) -> Arc<CaType> {
     read.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect()
 }
 
-/// What we show of ourselves, with a warning if it is not valid now. Pingora panics at what [`certs::presentable`] refuses.
+/// What we show of ourselves. Pingora panics at what [`certs::presentable`] refuses.
 fn own_certificate(
     config: &ClientCertificate,
     at: &Path,
     identity: &mut Sha256,
-) -> Result<(Arc<CertKey>, Option<Problem>), Problem> {
-    let (certified, key) = certs::presentable(&config.cert, &config.key).map_err(|error| {
-        let of_key = error.is_of_key(&config.key);
-        error.problem(at.key(if of_key { "key" } else { "cert" }))
-    })?;
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<CertKey>> {
+    let of = |error: &CertError| at.key(if error.is_of_key(&config.key) { "key" } else { "cert" });
+    let read = certs::presentable(&config.cert, &config.key);
+    let (certified, key) = read.map_err(|error| problems.push(error.problem(of(&error)))).ok()?;
+    problems.extend(certified.stale.map(|stale| stale.warning(&config.cert, at.key("cert"))));
     let chain = &certified.key.cert;
     list(identity, chain.iter().map(AsRef::as_ref));
     part(identity, key.secret_der());
     let own = CertKey::new(chain.iter().map(|der| der.to_vec()).collect(), key.secret_der().to_vec());
-    Ok((Arc::new(own), certified.stale.map(|stale| stale.warning(&config.cert, at.key("cert")))))
+    Some(Arc::new(own))
 }
 
 fn contradiction(config: &config::Upstream, at: &Path) -> Option<Problem> {

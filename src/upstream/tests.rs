@@ -191,10 +191,8 @@ fn connections_of_other_protocol_or_identity_are_not_shared() {
     install_provider();
     let (files, other) = (Files::new("shop.internal"), Files::new("shop.internal"));
     let tls = |files: &Files, name: &str| format!("tls: {{ server_name: {name}, ca: {} }}", files.ca.display());
-    let own = |shown: &Files| {
-        let pair = format!("{{ cert: {}, key: {} }}", shown.ca.display(), shown.key.display());
-        format!("tls: {{ server_name: shop.internal, ca: {}, client_certificate: {pair} }}", files.ca.display())
-    };
+    let pair = |shown: &Files| format!("{{ cert: {}, key: {} }}", shown.ca.display(), shown.key.display());
+    let own = |shown| tls(&files, &format!("shop.internal, client_certificate: {}", pair(shown)));
     let configs = [
         "protocol: http1".to_owned(),
         "protocol: h2c".to_owned(),
