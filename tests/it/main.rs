@@ -13,6 +13,7 @@ mod upstreams;
 mod upstream_tls;
 mod upstream_proxy_protocol;
 mod timeouts;
+mod carried;
 mod hostile;
 mod observe;
 mod admin;
