@@ -153,8 +153,10 @@ impl Gateway {
     }
 
     /// Picks an endpoint that was not tried yet.
-    fn pick(&self, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
-        let (Some(route), Some(upstream), Some(_permit)) = (&ctx.route, &ctx.tries.upstream, &ctx.permit) else {
+    fn pick(&self, session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
+        let (Some(route), Some(facts), Some(upstream), Some(_permit)) =
+            (&ctx.route, &ctx.facts, &ctx.tries.upstream, &ctx.permit)
+        else {
             return Err(no_permit());
         };
         if ctx.clock.left().is_some_and(|left| left.is_zero()) {
@@ -162,7 +164,8 @@ impl Gateway {
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
-        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
+        let peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
         // What was learnt of the try before says nothing of this one.
         (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
@@ -291,7 +294,7 @@ impl ProxyHttp for Gateway {
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
-        match self.pick(ctx) {
+        match self.pick(session, ctx) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
                 Ok(true)
@@ -303,10 +306,10 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
-            None => self.pick(ctx).map_err(|stop| stopped(ctx, stop)),
+            None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
         }
     }
 

@@ -11,6 +11,8 @@ mod process;
 mod protocols;
 mod http2;
 mod upstreams;
+mod upstream_tls;
+mod upstream_proxy_protocol;
 mod timeouts;
 mod carried;
 mod hostile;

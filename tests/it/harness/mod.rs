@@ -10,6 +10,7 @@ pub mod h2;
 pub mod lines;
 pub mod origin;
 pub mod port;
+pub mod reception;
 pub mod wire;
 
 use std::time::{Duration, Instant};
