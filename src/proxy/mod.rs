@@ -19,14 +19,19 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use self::{ctx::Ctx, facts::Connection, fault::Meaning};
+use self::{
+    ctx::Ctx,
+    facts::Connection,
+    fault::Meaning,
+    time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
+};
 use crate::{
     config::route::Scheme,
     exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
-    reply::{Reply, is_grpc},
+    reply::Reply,
     route::Route,
     stores::Stores,
     upstream::EffectiveTimeouts,
@@ -40,15 +45,14 @@ mod framing;
 mod grpc;
 mod head;
 mod log;
+mod time;
+mod upgrade;
 
 /// Most tries to connect for one request: the first, and others on other endpoints.
 const TRIES_MAX: u8 = 3;
 
 /// How long an idle client connection is kept, in seconds.
 const KEEPALIVE_SECONDS: u64 = 75;
-
-/// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
-const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -156,7 +160,10 @@ impl Gateway {
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
-        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        let mut peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        if ctx.tries.upgrades {
+            upgrade::prepare(&mut peer, &ctx.clock);
+        }
         // What was learnt of the try before says nothing of this one.
         (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
@@ -164,16 +171,6 @@ impl Gateway {
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
-}
-
-/// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
-fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
-    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
-    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
-    if session.as_downstream_mut().is_body_empty() {
-        ctx.clock.request_by(ctx.started + timeouts.request);
-    }
-    ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
 
 /// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
@@ -185,32 +182,6 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
         return Ok(());
     }
     session.as_downstream_mut().write_continue_response().await
-}
-
-/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
-fn begin_upload(session: &Session, ctx: &Ctx) {
-    match ctx.tries.timeouts {
-        Some(timeouts) if session.is_http2() && is_grpc(&session.req_header().headers) => {
-            ctx.clock.upload_at_leisure(timeouts.idle)
-        }
-        _ => ctx.clock.upload(CLIENT_SILENCE_MAX),
-    }
-}
-
-/// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
-/// a body to send, so that a long upload does not count.
-fn request_sent(ctx: &Ctx) {
-    let Some(timeouts) = ctx.tries.timeouts else { return };
-    let now = Instant::now();
-    ctx.clock.response_by(now + timeouts.response);
-    ctx.clock.request_by(now + timeouts.request);
-}
-
-/// Arms `timeouts.idle` anew.
-fn idle_from_now(ctx: &Ctx) {
-    if let Some(timeouts) = ctx.tries.timeouts {
-        ctx.clock.idle_for(timeouts.idle);
-    }
 }
 
 /// What the connection says of itself.
@@ -341,6 +312,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora_core::Result<()> {
         head::prepare(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         ctx.tries.sent = Some(Instant::now());
+        ctx.clock.cork();
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
             false => begin_upload(session, ctx),
@@ -363,6 +335,9 @@ impl ProxyHttp for Gateway {
         // What follows an upgrade is no request body.
         if route.chain.watches_body() && !session.was_upgraded() {
             route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
+        }
+        if end {
+            ctx.clock.uncork();
         }
         match ctx.tries.head_came {
             true => idle_from_now(ctx),

@@ -383,3 +383,15 @@ fn a_grpc_stream_may_speak_seldom() {
     });
     assert_eq!(status, "12");
 }
+
+/// pingora-proxy closes some at once, unless it is kept from hearing the service before it has noted the end of the request.
+#[test]
+fn no_upgraded_connection_is_closed_at_once() {
+    let origin = Origin::shouting();
+    let gateway = Gateway::before(&origin);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..250).for_each(|_| drop(gateway.upgraded("/x"))));
+        }
+    });
+}
