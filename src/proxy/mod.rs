@@ -84,6 +84,7 @@ impl Gateway {
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
         let framed = framing::check(session.as_downstream());
+        upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
         ctx.hops = facts::hops(&head.headers, connection.trusted);

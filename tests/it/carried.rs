@@ -395,3 +395,49 @@ fn no_upgraded_connection_is_closed_at_once() {
         }
     });
 }
+
+#[test]
+fn an_upgrade_that_cannot_be_followed_is_a_plain_request() {
+    let origin = Origin::echo();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    for fields in [
+        "Upgrade: websocket",
+        "Upgrade: websocket\r\nConnection: keep-alive",
+        "Upgrade: websocket, h2c\r\nConnection: Upgrade",
+        "Upgrade: TLS/1.0\r\nConnection: Upgrade",
+    ] {
+        connection.send(format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(connection.response("GET").text().starts_with("GET /x "), "{fields}");
+        assert!(origin.requests().iter().all(|request| request.field("upgrade").is_none()), "{fields}");
+        assert!(connection.response("GET").text().starts_with("GET /next "), "what follows is the next request: {fields}");
+    }
+}
+
+#[test]
+fn an_upgrade_with_a_body_carries_the_body_and_does_not_upgrade() {
+    let origin = Origin::echo();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    let upgrade = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection.send(format!("POST /x HTTP/1.1\r\n{upgrade}Content-Length: 4\r\n\r\nbody{next}"));
+    assert!(connection.response("POST").text().ends_with("\nbody"));
+    assert!(connection.response("GET").text().starts_with("GET /next "));
+    connection.send(format!("GET /x HTTP/1.1\r\n{upgrade}Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n{next}"));
+    assert!(connection.response("GET").text().ends_with("\nbody"));
+    assert!(connection.response("GET").text().starts_with("GET /next "));
+    assert!(origin.requests().iter().all(|request| request.field("upgrade").is_none()));
+}
+
+#[test]
+fn an_upgrade_that_is_not_accepted_is_answered_as_any_request() {
+    let origin = Origin::text("no");
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    for _ in 0..3 {
+        let reply = connection.ask("GET /x HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: Upgrade");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "no"));
+    }
+    assert_eq!(origin.last().field("upgrade"), Some("websocket"));
+}
