@@ -354,6 +354,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
+        framing::settle_bodiless(head);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -361,7 +362,7 @@ impl ProxyHttp for Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
-        if framing::is_strangely_coded(&head.headers) {
+        if framing::is_strange(head) {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
         ctx.clock.head_came();
