@@ -83,6 +83,7 @@ struct State {
     socket: Option<Arc<SocketDigest>>,
     cork: Option<Cork>,
     expired: Option<Expired>,
+    refused: Option<&'static str>,
 }
 
 /// How long a silence may last, and when this one will have.
@@ -232,7 +233,10 @@ impl Clock {
 
     /// A try is over: its connection and deadlines are forgotten; those of the request and the call stay.
     pub fn end_try(&self) {
-        self.set(|state| *state = State { call: state.call, request: state.request, expired: state.expired, ..State::default() });
+        self.set(|state| {
+            let State { call, request, expired, refused, .. } = *state;
+            *state = State { call, request, expired, refused, ..State::default() };
+        });
     }
 
     /// The response head is there: only silence can end it now, or the end of the time for the whole call.
@@ -242,7 +246,7 @@ impl Clock {
 
     /// The response is over: nothing can end it any more.
     pub fn stop(&self) {
-        self.set(|state| *state = State { expired: state.expired, ..State::default() });
+        self.set(|state| *state = State { expired: state.expired, refused: state.refused, ..State::default() });
     }
 
     /// Time left for an answer to begin: of `timeouts.request` or of the call, whichever ends sooner.
@@ -256,6 +260,16 @@ impl Clock {
     pub fn call_left(&self) -> Option<Duration> {
         let deadline = self.lock().call?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The request's body breaks this rule, which was seen only after the request had gone on its way.
+    pub fn refuse(&self, rule: &'static str) {
+        self.set(|state| state.refused = Some(rule));
+    }
+
+    /// The rule that the request's body breaks.
+    pub fn refused(&self) -> Option<&'static str> {
+        self.lock().refused
     }
 
     /// What ran out, if anything did.

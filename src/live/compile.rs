@@ -14,6 +14,7 @@ use crate::{
     certs,
     config::{
         self, Config,
+        address::ListenAddress,
         load::Loaded,
         problem::{Path, Problem},
         route::{Share, Target},
@@ -27,19 +28,21 @@ use crate::{
     upstream::Upstream,
 };
 
+mod tls;
+
 /// A snapshot that is not in force yet.
 pub struct Candidate {
     pub snapshot: Snapshot,
     pub warnings: Vec<Problem>,
-    certificates: BTreeMap<ListenerName, Vec<certs::Certified>>,
+    offers: BTreeMap<ListenerName, certs::Offer>,
 }
 
 impl Candidate {
     /// Shows the certificates to new connections, on the listeners that exist since the start.
     pub fn show_certificates(&self, stores: &Stores) {
-        for (listener, certificates) in &self.certificates {
-            if let Some(showcase) = stores.showcases.get(listener) {
-                showcase.show(certificates);
+        for (listener, offer) in &self.offers {
+            if let Some(Err(error)) = stores.showcases.get(listener).map(|showcase| showcase.show(offer)) {
+                tracing::error!(%listener, %error, "the listener's TLS cannot be renewed; what it was stays");
             }
         }
     }
@@ -111,9 +114,12 @@ pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
 }
 
 fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let certificates = config.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
-    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(authorities)
+    let tls = || config.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    let shown = tls().flat_map(|tls| &tls.certificates);
+    let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
+    let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
+    let of_upstreams = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
+    shown.chain(of_clients).chain(of_upstreams)
 }
 
 struct Compiler<'a> {
@@ -130,7 +136,7 @@ impl Compiler<'_> {
         let hash = hash(self.loaded);
         self.listeners();
         self.admin_hosts();
-        let certificates = self.certificates();
+        let offers = self.offers();
         let upstreams = self.upstreams();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
@@ -147,7 +153,7 @@ impl Compiler<'_> {
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
-            certificates,
+            offers,
         })
     }
 
@@ -172,19 +178,21 @@ impl Compiler<'_> {
                 .help("add one: `listeners: { web: { address: 127.0.0.1:8080 } }`");
             self.meaning(|_, found| found.push(problem));
         }
-        let mut taken: BTreeMap<std::net::SocketAddr, Path> = BTreeMap::new();
+        let (mut found, mut taken) = (Vec::new(), Vec::new());
         if let Some(admin) = &self.loaded.config.admin {
-            taken.insert(admin.address, Path::root().key("admin").key("address"));
+            taken.push((&admin.address, false, Path::root().key("admin").key("address")));
         }
-        let mut twice = Vec::new();
-        for (name, listener) in listeners.iter().filter(|(_, listener)| listener.address.port() != 0) {
-            let here = at.key(name.as_str()).key("address");
-            if let Some(there) = taken.insert(listener.address, here.clone()) {
-                let message = format!("the address `{}` is taken already", listener.address);
-                twice.push(Problem::error(here, message).also(there, "taken here"));
+        for (name, listener) in listeners {
+            let here = at.key(name.as_str());
+            found.extend(idle_option(listener, &here));
+            let (address, here) = (&listener.address, here.key("address"));
+            if let Some((other, _, there)) = taken.iter().find(|(other, only, _)| address.meets(listener.ipv6_only, other, *only))
+            {
+                found.push(clash(address, &here, other, there));
             }
+            taken.push((address, listener.ipv6_only, here));
         }
-        self.meaning(|_, found| found.extend(twice));
+        self.meaning(|_, problems| problems.extend(found));
     }
 
     /// A host that could never be asked for would be an option that does nothing.
@@ -202,21 +210,18 @@ impl Compiler<'_> {
         self.meaning(|_, found| found.extend(odd));
     }
 
-    fn certificates(&mut self) -> BTreeMap<ListenerName, Vec<certs::Certified>> {
-        let mut loaded = BTreeMap::new();
+    /// What each TLS listener shows and asks for.
+    fn offers(&mut self) -> BTreeMap<ListenerName, certs::Offer> {
+        let mut offers = BTreeMap::new();
         for (name, listener) in &self.loaded.config.listeners {
             let Some(tls) = &listener.tls else { continue };
-            let at = Path::root().key("listeners").key(name.as_str()).key("tls").key("certificates");
+            let at = Path::root().key("listeners").key(name.as_str()).key("tls");
             let mut found = Vec::new();
-            if tls.certificates.is_empty() {
-                found.push(Problem::error(at.clone(), "there is no certificate").help("TLS needs at least one"));
-            }
-            let pairs = tls.certificates.iter().enumerate();
-            let certificates = pairs.filter_map(|(index, pair)| certificate(pair, &at.index(index), &mut found)).collect();
+            let offer = tls::offer(tls, &at, &mut found);
             self.meaning(|_, problems| problems.extend(found));
-            loaded.insert(name.clone(), certificates);
+            offers.extend(offer.map(|offer| (name.clone(), offer)));
         }
-        loaded
+        offers
     }
 
     fn upstreams(&mut self) -> BTreeMap<UpstreamName, Arc<Upstream>> {
@@ -365,23 +370,29 @@ impl Compiler<'_> {
     }
 }
 
-fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut Vec<Problem>) -> Option<certs::Certified> {
-    match certs::certified_key(&pair.cert, &pair.key) {
-        Ok(certified) => {
-            if let Some(stale) = certified.stale {
-                let when = match stale {
-                    certs::Stale::Expired => "has expired",
-                    certs::Stale::NotYetValid => "is not valid yet",
-                };
-                problems.push(Problem::warning(at.key("cert"), format!("the certificate in `{}` {when}", pair.cert.display())));
-            }
-            Some(certified)
+/// An option that has no meaning for the kind of address.
+fn idle_option(listener: &config::Listener, at: &Path) -> Option<Problem> {
+    match &listener.address {
+        address if listener.ipv6_only && !address.is_ipv6_wildcard() => {
+            Some(Problem::error(at.key("ipv6_only"), "`ipv6_only` is for `[::]`, which serves IPv4 too without it"))
         }
-        Err(error) => {
-            let key = if error.is_of_key(&pair.key) { "key" } else { "cert" };
-            problems.push(error.problem(at.key(key)));
-            None
+        ListenAddress::Unix(_) if listener.reuse_port => {
+            Some(Problem::error(at.key("reuse_port"), "a Unix socket cannot be shared by processes"))
         }
+        ListenAddress::Tcp(_) if listener.mode.is_some() => {
+            Some(Problem::error(at.key("mode"), "`mode` is for Unix sockets, whose files have permissions"))
+        }
+        _ => None,
+    }
+}
+
+fn clash(address: &ListenAddress, at: &Path, other: &ListenAddress, there: &Path) -> Problem {
+    let problem =
+        Problem::error(at.clone(), format!("the address `{address}` is taken already")).also(there.clone(), "taken here");
+    let is_v4 = |address: &ListenAddress| address.tcp().is_some_and(|tcp| tcp.ip().to_canonical().is_ipv4());
+    match is_v4(address) != is_v4(other) {
+        true => problem.help("`[::]` serves IPv4 too, unless it has `ipv6_only: true`"),
+        false => problem,
     }
 }
 

@@ -26,8 +26,9 @@ use self::{
     time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
 };
 use crate::{
+    certs,
     config::route::Scheme,
-    exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
+    exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
@@ -106,7 +107,12 @@ impl Gateway {
                 return Err(unreadable(session, ctx, unmatched, stop));
             }
         };
-        let (route, captures, missed) = choose(&snapshot, &facts, head);
+        let tls = session.digest().and_then(certs::Session::of);
+        let misdirected = tls.is_some_and(|tls| tls.misdirects(&facts.host));
+        let (route, captures, missed) = match misdirected {
+            true => (snapshot.unmatched.clone(), Captures::new(), Some(Stop::Misdirected)),
+            false => choose(&snapshot, &facts, head),
+        };
         drop(snapshot);
         ctx.captures = captures;
         ctx.in_flight = Some(route.metrics.begin());
@@ -187,8 +193,8 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
 
 /// What the connection says of itself.
 fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
-    let peer = session.client_addr().and_then(|address| address.as_inet());
-    let peer = *peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let peer = exchange::peer(session.client_addr(), session.server_addr());
+    let peer = peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
@@ -446,6 +452,7 @@ impl ProxyHttp for Gateway {
         let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
+            _ if ctx.clock.refused().is_some() => Meaning::Stop(Stop::Framing(ctx.clock.refused().unwrap_or_default())),
             (None, Some(expired)) => Meaning::Stop(expired.into()),
             (None, None) => fault::meaning(error, head_came),
         };

@@ -6,9 +6,11 @@
 pub use self::{
     flood::Flood,
     frames::{Code, goaway},
+    guard::Guard,
     watch::{Ended, Watch},
 };
 
+mod guard;
 mod watch;
 mod flood;
 mod budget;

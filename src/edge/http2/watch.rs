@@ -35,6 +35,10 @@ pub struct Watch {
     last_stream: u32,
     /// CONTINUATION frames of the header block being received.
     continuations: u32,
+    /// A header block has begun, and its last part has not come.
+    block_is_open: bool,
+    /// The last frame is DATA, whose payload may take its time.
+    is_data: bool,
     budgets: Budgets,
 }
 
@@ -47,6 +51,8 @@ impl Watch {
             flood: None,
             last_stream: 0,
             continuations: 0,
+            block_is_open: false,
+            is_data: false,
             budgets: Budgets::new(now),
         }
     }
@@ -79,6 +85,11 @@ impl Watch {
         }
     }
 
+    /// Something has begun that comes in one piece from an honest client: the preface, a header block, a frame that is not DATA.
+    pub const fn is_waiting(&self) -> bool {
+        self.block_is_open || !self.is_data && !self.received.at_boundary()
+    }
+
     /// What was sent is whole frames: a GOAWAY may follow.
     pub const fn at_boundary(&self) -> bool {
         self.sent.at_boundary()
@@ -107,6 +118,8 @@ impl Watch {
 
     /// Counts the parts of a header block.
     fn part(&mut self, frame: &Frame) -> Result<(), Flood> {
+        self.is_data = frame.kind == Kind::Data;
+        self.block_is_open = matches!(frame.kind, Kind::Headers | Kind::Continuation) && !frame.ends_headers();
         self.continuations = if frame.kind == Kind::Continuation { self.continuations + 1 } else { 0 };
         if self.continuations > CONTINUATIONS_MAX { Err(Flood::Continuation) } else { Ok(()) }
     }
