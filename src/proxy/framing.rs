@@ -25,8 +25,8 @@ pub fn check(session: &ServerSession) -> Result<(), Stop> {
     one_length(headers)
 }
 
-/// Whether a service's answer is not HTTP as we know it: a status of no class, a transfer coding that nobody asked for, one that is named
-/// twice, or one in HTTP/1.0, which has none (RFC 9112 §6.1). We read `chunked` alone, and offer no other (TE goes no further than us).
+/// Whether a service's answer is not HTTP as we know it: a status of no class, more than one length, a transfer coding that nobody
+/// asked for, one that is named twice, or one in HTTP/1.0, which has none (RFC 9112 §6.1). We read `chunked` alone, and offer no other (TE goes no further than us).
 pub fn is_strange(response: &ResponseHeader) -> bool {
     let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
     let strangely_coded = match (codings.next(), codings.next()) {
@@ -34,7 +34,7 @@ pub fn is_strange(response: &ResponseHeader) -> bool {
         (Some(only), None) => response.version < Version::HTTP_11 || !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => true,
     };
-    strangely_coded || response.status.as_u16() >= 600
+    strangely_coded || response.status.as_u16() >= 600 || one_length(&response.headers).is_err()
 }
 
 /// Takes out what a response that never has a body says of one (RFC 9112 §6.1, RFC 9110 §8.6): another reader might wait for it, or take the
@@ -89,6 +89,8 @@ mod tests {
         assert!(!is_strange(&response(200, Version::HTTP_11, &[])));
         assert!(!is_strange(&response(599, Version::HTTP_11, &[chunked])));
         assert!(!is_strange(&response(200, Version::HTTP_10, &[("content-length", "1")])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[("content-length", "1, 1")])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[("content-length", "1"), ("content-length", "1")])));
         assert!(is_strange(&response(600, Version::HTTP_11, &[])));
         assert!(is_strange(&response(999, Version::HTTP_2, &[])));
         assert!(is_strange(&response(200, Version::HTTP_10, &[chunked])));
