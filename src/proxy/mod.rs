@@ -284,15 +284,18 @@ impl ProxyHttp for Gateway {
 
     fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
+        let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
-        if let Some(lease) = &mut ctx.tries.lease {
-            lease.report(Err(fault));
+        match &mut ctx.tries.lease {
+            // The endpoint had no more time than was left of the request's.
+            Some(_) if late && fault == UpstreamFault::ConnectTimeout => ctx.stopped = Some(Stop::RequestTimeout),
+            Some(lease) => lease.report(Err(fault)),
+            None => {}
         }
         if let Some(address) = peer.address().as_inet() {
             ctx.tries.tried.push(*address);
         }
-        let again = ctx.tries.count < TRIES_MAX && !ctx.clock.left().is_some_and(|left| left.is_zero());
-        error.set_retry(again);
+        error.set_retry(ctx.tries.count < TRIES_MAX && !late);
         error
     }
 

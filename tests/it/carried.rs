@@ -384,6 +384,35 @@ fn a_grpc_stream_may_speak_seldom() {
     assert_eq!(status, "12");
 }
 
+#[test]
+fn a_grpc_call_whose_service_cannot_be_reached_in_its_time_is_told_so() {
+    // A listener whose queue is full answers no SYN: Linux drops it.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    let gateway = Gateway::before(address);
+    let answer = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        ask(&mut client, call("/x", "300m").body(full("")).unwrap()).await
+    });
+    assert_trailers_only(&answer, "4");
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+}
+
+#[test]
+fn what_a_client_sends_before_its_upgrade_is_accepted_is_not_lost() {
+    let origin = Origin::shouting();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly");
+    assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 101);
+    connection.send(" and late");
+    assert_eq!(connection.exactly(14), b"EARLY AND LATE");
+}
+
 /// pingora-proxy closes some at once, unless it is kept from hearing the service before it has noted the end of the request.
 #[test]
 fn no_upgraded_connection_is_closed_at_once() {
@@ -458,6 +487,8 @@ fn an_answer_that_is_no_http_gives_502() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\nno",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nno",
         "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nno",
         "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nno",
     ] {
         let origin = says(bytes);
