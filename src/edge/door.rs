@@ -24,8 +24,13 @@ use crate::{
 /// Most header fields of a request. Pingora reads 256 at most.
 const FIELDS_MAX: usize = 256;
 
-/// Most bytes of answers that wait for one HTTP/2 stream to take them.
-const SEND_BUFFER_MAX: usize = 64 << 10;
+/// Most streams that a client opened and cancelled before they were looked at. One page of a browser's may be; how often is
+/// for [`super::http2`] to watch.
+const RESETS_PENDING_MAX: usize = 200;
+
+/// Most bytes of small DATA frames that wait to be read, each counted with what it costs to keep. h2's own bound would end a gRPC
+/// stream of small messages before a slow service.
+const SMALL_DATA_MAX: usize = 1 << 20;
 
 /// One listener, ready to take connections.
 pub struct Door {
@@ -95,6 +100,7 @@ fn h2(listener: &config::Listener) -> H2Options {
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(listener.http2.streams);
     h2.max_header_list_size(u32::try_from(listener.limits.headers.get()).unwrap_or(u32::MAX));
-    h2.max_send_buffer_size(SEND_BUFFER_MAX);
+    h2.max_pending_accept_reset_streams(RESETS_PENDING_MAX);
+    h2.data_frame_budget(SMALL_DATA_MAX);
     h2
 }

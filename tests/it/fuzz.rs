@@ -37,3 +37,13 @@ fn configurations() {
 fn proxy_headers() {
     replay("proxy_protocol", 20, properties::proxy_protocol);
 }
+
+#[test]
+fn heads() {
+    replay("head", 25, properties::head);
+}
+
+#[test]
+fn chunked_bodies() {
+    replay("chunks", 20, properties::chunks);
+}

@@ -82,8 +82,7 @@ fn request_line<'a>(head: &'a [u8], limits: &Limits) -> Result<(Version, &'a [u8
         return Err(Refusal::LineTooLong);
     }
     let (line, rest) = ended(head, at)?;
-    let (_method, _target, version) = line::request(line)?;
-    Ok((version, rest))
+    Ok((line::request(line)?, rest))
 }
 
 /// A line that ends here, and what follows it.

@@ -49,15 +49,29 @@ pub(super) fn misplaced(byte: u8) -> Refusal {
 }
 
 /// Whether a byte may stand in a token, RFC 9110 §5.6.2.
-pub(super) const fn is_tchar(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+pub(super) fn is_tchar(byte: u8) -> bool {
+    TCHARS.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
-/// A request line in its parts. It is printable ASCII without its end.
+/// By the byte: a look costs less than the comparisons.
+static TCHARS: [bool; 256] = {
+    let mut all = [false; 256];
+    let mut rest: &mut [bool] = &mut all;
+    let mut byte = 0_u8;
+    while let [place, after @ ..] = rest {
+        *place = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        byte = byte.wrapping_add(1);
+        rest = after;
+    }
+    all
+};
+
+/// The version of a request line, which is printable ASCII, without its end.
 ///
 /// # Errors
 /// It is not `METHOD SP target SP HTTP/1.x`, or not of our versions.
-pub(super) fn request(line: &[u8]) -> Result<(&[u8], &[u8], Version), Refusal> {
+pub(super) fn request(line: &[u8]) -> Result<Version, Refusal> {
     if line.is_empty() {
         return Err(Refusal::EmptyLines);
     }
@@ -67,7 +81,7 @@ pub(super) fn request(line: &[u8]) -> Result<(&[u8], &[u8], Version), Refusal> {
     }
     match at_space(rest) {
         Some(([], _)) => Err(Refusal::RequestLine),
-        Some((target, version)) => Ok((method, target, self::version(version)?)),
+        Some((_target, version)) => self::version(version),
         None if rest.is_empty() => Err(Refusal::RequestLine),
         None => Err(Refusal::SimpleRequest),
     }
@@ -103,6 +117,14 @@ mod tests {
                 assert_eq!(control(&bytes), is_control.then_some(at), "{byte}");
                 assert_eq!(unprintable(&bytes), (is_control || byte > 0x7f).then_some(at), "{byte}");
             }
+        }
+    }
+
+    #[test]
+    fn tokens_are_made_of_the_characters_of_the_rfc() {
+        let tchars = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for byte in 0..=255 {
+            assert_eq!(is_tchar(byte), tchars.contains(&byte), "{byte}");
         }
     }
 

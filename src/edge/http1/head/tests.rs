@@ -91,10 +91,9 @@ fn lines_end_in_one_way() {
 
 #[test]
 fn a_head_is_neither_less_nor_more() {
-    for part in
-        ["", "\r\n", "GET / HTTP/1.1", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"]
-    {
-        assert_eq!(super::check(part.as_bytes(), &LIMITS), Err(Refusal::NotWhole), "{part}");
+    let head = b"\r\nGET / HTTP/1.1\r\nHost: a\r\nX:\tb\r\n\r\n";
+    for length in 0..head.len() {
+        assert_eq!(super::check(&head[..length], &LIMITS), Err(Refusal::NotWhole), "{}", head[..length].escape_ascii());
     }
     assert_eq!(super::check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX", &LIMITS), Err(Refusal::NotWhole));
 }
