@@ -9,6 +9,7 @@ mod connections;
 mod process;
 mod protocols;
 mod http2;
+mod tls;
 mod upstreams;
 mod timeouts;
 mod hostile;
