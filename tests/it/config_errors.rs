@@ -2,7 +2,7 @@
 //!
 //! `tests/cases/config/NAME.yaml` is what was written, `NAME.txt` what is said about it. A line `#--- file: NAME` begins another
 //! file of the same case (two or more `.yaml` files are a directory), `#--- env: NAME=VALUE` sets a variable, `#--- certificate: NAME`
-//! makes `NAME.pem` and `NAME.key` (with ` expired` or ` early` behind it, one for another time), `#--- large: NAME` a file of 5 MiB.
+//! makes `NAME.pem` and `NAME.key` (with ` expired` or ` early` behind it, one for another time; with ` nameless`, one without alternative names), `#--- large: NAME` a file of 5 MiB.
 //! `#--- authorities: NAME` is the system's file of authorities; such a case has a process of its own.
 //! With `BLESS=1` the texts are written anew: read the difference before you keep it.
 
@@ -110,6 +110,7 @@ fn write_certificate(stem: &Path, time: &str) {
     let mut params = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
     match time {
         "" => {}
+        "nameless" => params.subject_alt_names.clear(),
         "expired" => params.not_after = rcgen::date_time_ymd(2001, 1, 1),
         "early" => params.not_before = rcgen::date_time_ymd(3000, 1, 1),
         other => panic!("no time `{other}`"),

@@ -10,6 +10,7 @@ mod ports;
 mod process;
 mod protocols;
 mod http2;
+mod tls;
 mod upstreams;
 mod upstream_tls;
 mod upstream_proxy_protocol;

@@ -43,13 +43,33 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
-        self.leaf_of(params(names))
+        self.leaf_with(names, key(), |_| {})
+    }
+
+    /// The same, valid until this time, in seconds since 1970.
+    pub fn leaf_until(&self, names: &[&str], seconds: u64) -> Leaf {
+        let end = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds);
+        self.leaf_with(names, key(), |params| params.not_after = end)
+    }
+
+    /// The same with an RSA key.
+    pub fn rsa_leaf(&self, names: &[&str]) -> Leaf {
+        self.leaf_with(names, KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap(), |_| {})
+    }
+
+    fn leaf_with(&self, names: &[&str], key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        let mut params = params(names);
+        change(&mut params);
+        self.sign(params, &key)
     }
 
     /// A certificate of these parameters.
     pub fn leaf_of(&self, params: CertificateParams) -> Leaf {
-        let key = key();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        self.sign(params, &key())
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Leaf {
+        let cert = params.signed_by(key, &self.issuer).unwrap();
         Leaf { cert: cert.pem(), key: key.serialize_pem() }
     }
 
@@ -65,6 +85,11 @@ impl Authority {
         let mut config = Arc::unwrap_or_clone(self.client_of(rustls::DEFAULT_VERSIONS));
         config.alpn_protocols = protocols(alpn);
         Arc::new(config)
+    }
+
+    /// Its own certificate, in DER.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
     }
 
     /// A client that trusts this authority alone and speaks these versions of TLS.
@@ -118,10 +143,15 @@ impl Leaf {
         fs::write(dir.join(format!("{name}.key")), &self.key).unwrap();
     }
 
+    /// As a client shows it.
+    pub fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect();
+        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
+    }
+
     /// A server that shows this certificate and takes these protocols.
     pub fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
-        let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let (chain, key) = self.identity();
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
         config.alpn_protocols = protocols(alpn);
@@ -141,7 +171,7 @@ fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 

@@ -8,6 +8,8 @@ pub mod client;
 pub mod gateway;
 pub mod h2;
 pub mod lines;
+pub mod meet;
+pub mod ocsp;
 pub mod origin;
 pub mod port;
 pub mod reception;
