@@ -1,4 +1,5 @@
-//! Certificates and keys from PEM files: those that listeners show, and those that upstreams are trusted by.
+//! Certificates and keys from PEM files: those that listeners show, those that clients are known by, and those that upstreams are
+//! trusted by.
 
 use std::{
     io,
@@ -13,13 +14,24 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::problem::{self, Problem};
 
 mod showcase;
+mod names;
+mod staple;
+mod tickets;
+mod client;
+mod session;
 
-pub use self::showcase::Showcase;
+pub use self::{
+    client::{AltName, Client, ClientError, Clients},
+    names::Names,
+    session::Session,
+    showcase::{Offer, Showcase, Shown, noting},
+    staple::{Staple, Verdict},
+};
 
 /// Largest PEM file we read: a bundle of every public authority is about 220 KiB.
 const FILE_MAX: u64 = 4 << 20;
@@ -31,12 +43,23 @@ const ENCRYPTED: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";
 #[derive(Clone, Debug)]
 pub struct Certified {
     pub key: Arc<CertifiedKey>,
-    /// DNS names in the certificate, in lower case: `shop.example`, `*.shop.example`.
-    pub names: Vec<String>,
+    /// What the certificate is for.
+    pub names: Arc<Names>,
+    /// Serial number, as the bytes of its integer.
+    pub serial: Vec<u8>,
     /// When the certificate ends, in seconds since 1970.
     pub not_after: i64,
     /// Set if the certificate cannot be valid now. It is served all the same: clients see the reason.
     pub stale: Option<Stale>,
+    /// The same with an OCSP response, to be shown while that is valid.
+    pub stapled: Option<(Arc<CertifiedKey>, Span)>,
+}
+
+/// A span of time, in seconds since 1970, both ends in it. Without an end it lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub from: i64,
+    pub until: Option<i64>,
 }
 
 /// Why a certificate is not valid at this moment.
@@ -65,6 +88,8 @@ pub enum CertError {
     BadKey { path: PathBuf, reason: String },
     #[error("the key in `{}` does not belong to the certificate in `{}`", key.display(), cert.display())]
     Mismatch { cert: PathBuf, key: PathBuf },
+    #[error("`{}` holds no OCSP response that can be used: {reason}", path.display())]
+    BadResponse { path: PathBuf, reason: &'static str },
 }
 
 impl CertError {
@@ -82,8 +107,50 @@ impl CertError {
         match self {
             Self::NoKey(_) | Self::BadKey { .. } | Self::Mismatch { .. } => true,
             Self::Unreadable { path, .. } | Self::TooLarge(path) | Self::NotPem { path, .. } => path == key,
-            Self::NoCertificate(_) | Self::BadCertificate { .. } => false,
+            Self::NoCertificate(_) | Self::BadCertificate { .. } | Self::BadResponse { .. } => false,
         }
+    }
+}
+
+impl Certified {
+    /// The same, with an OCSP response stapled to it.
+    #[must_use]
+    pub fn with(mut self, staple: Staple) -> Self {
+        let stapled = CertifiedKey { ocsp: Some(staple.response), ..CertifiedKey::clone(&self.key) };
+        self.stapled = Some((Arc::new(stapled), staple.span));
+        self
+    }
+
+    /// What is shown now: the staple falls off once its time has passed.
+    fn shown(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, span)) if span.is_now() => stapled,
+            _ => &self.key,
+        }
+    }
+}
+
+impl Span {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self { from: validity.not_before.timestamp(), until: Some(validity.not_after.timestamp()) }
+    }
+
+    /// Why what holds for this span does not hold at this time, in seconds since 1970.
+    pub fn stale(self, now: i64) -> Option<Stale> {
+        match (now < self.from, self.until.is_some_and(|until| now > until)) {
+            (true, _) => Some(Stale::NotYetValid),
+            (_, true) => Some(Stale::Expired),
+            _ => None,
+        }
+    }
+
+    pub fn stale_now(self) -> Option<Stale> {
+        self.stale(now())
+    }
+
+    pub fn is_now(self) -> bool {
+        self.stale_now().is_none()
     }
 }
 
@@ -93,7 +160,11 @@ impl CertError {
 /// If a file cannot be read or holds nothing usable, or the two do not belong together.
 pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
     let chain = certificates(cert)?;
-    let (names, not_after, stale) = leaf_facts(cert, chain.first())?;
+    let leaf = chain.first().ok_or_else(|| CertError::NoCertificate(cert.into()))?;
+    let leaf = parse(cert, leaf)?;
+    let (names, serial) = (Arc::new(Names::of(&leaf)), leaf.tbs_certificate.raw_serial().to_vec());
+    let span = Span::of(&leaf);
+    let (not_after, stale) = (leaf.validity().not_after.timestamp(), span.stale_now());
     let key_der = private_key(key)?;
     let provider = provider();
     let signing = provider.key_provider.load_private_key(key_der);
@@ -103,7 +174,7 @@ pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(_) => return Err(CertError::Mismatch { cert: cert.into(), key: key.into() }),
     }
-    Ok(Certified { key: Arc::new(certified), names, not_after, stale })
+    Ok(Certified { key: Arc::new(certified), names, serial, not_after, stale, stapled: None })
 }
 
 /// Reads the authorities of a PEM file, each checked to be one that verification can use.
@@ -191,34 +262,6 @@ fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate
         .map_err(|_| CertError::BadCertificate { path: path.into(), reason: "it is not one of X.509".to_owned() })
 }
 
-fn leaf_facts(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<(Vec<String>, i64, Option<Stale>), CertError> {
-    let leaf = leaf.ok_or_else(|| CertError::NoCertificate(path.into()))?;
-    let certificate = parse(path, leaf)?;
-    let validity = certificate.validity();
-    let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    Ok((dns_names(&certificate), to, stale(from, to, now())))
-}
-
-fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
-    names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect()
-}
-
-const fn stale(from: i64, to: i64, now: i64) -> Option<Stale> {
-    match (now < from, now > to) {
-        (true, _) => Some(Stale::NotYetValid),
-        (_, true) => Some(Stale::Expired),
-        _ => None,
-    }
-}
-
 fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
@@ -261,7 +304,7 @@ mod tests {
         let files = Files::new();
         let (cert, key) = files.pair("a", params(&["Shop.Example", "*.shop.example", "127.0.0.1"]));
         let certified = certified_key(&cert, &key).unwrap();
-        assert_eq!(certified.names, ["shop.example", "*.shop.example"]);
+        assert_eq!(certified.names.dns().collect::<Vec<_>>(), ["shop.example", "*.shop.example"]);
         assert_eq!(certified.stale, None);
     }
 
@@ -273,7 +316,9 @@ mod tests {
         old.not_before = rcgen::date_time_ymd(2000, 1, 1);
         let (cert, key) = files.pair("old", old);
         assert_eq!(certified_key(&cert, &key).unwrap().stale, Some(Stale::Expired));
-        assert_eq!(stale(10, 20, 5), Some(Stale::NotYetValid));
+        let span = Span { from: 10, until: Some(20) };
+        assert_eq!([5, 10, 20, 21].map(|now| span.stale(now)), [Some(Stale::NotYetValid), None, None, Some(Stale::Expired)]);
+        assert_eq!(Span { until: None, ..span }.stale(i64::MAX), None);
     }
 
     #[test]

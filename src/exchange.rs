@@ -67,10 +67,22 @@ pub enum Stop {
     Malformed(&'static str),
     /// Where the request ends cannot be said in one way only: nothing after it on the connection can be trusted.
     Framing(&'static str),
+    /// The request line is longer than the listener takes.
+    UriTooLong,
+    /// The request line names a version of HTTP that is not spoken this way.
+    Version,
+    /// The body has a transfer coding that we do not know.
+    TransferCoding,
+    /// The request head did not come in time.
+    HeadTimeout,
+    /// The certificate of its connection does not cover its host.
+    Misdirected,
     /// No route takes it.
     NoRoute,
     /// Routes take it, with other methods: these.
     MethodNotAllowed(HeaderValue),
+    /// CONNECT: the client asks for a tunnel.
+    Tunnel,
     /// A CORS preflight, answered by the policy's own response headers.
     Preflight,
     BodyTooLarge,

@@ -1,9 +1,12 @@
 //! `listeners`: where clients connect.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::address::{FileMode, ListenAddress};
 use crate::units::{Bytes, Duration, from_text, positive, within};
@@ -153,12 +156,26 @@ fn sized<'de, D: Deserializer<'de>>(
     from_text(deserializer, expected, |text| text.parse().ok().filter(|size: &Bytes| bounds.contains(&size.get())))
 }
 
-/// TLS of a listener. TLS 1.2 and 1.3, HTTP/2 offered by ALPN.
+/// TLS of a listener, with HTTP/2 offered by ALPN. All of it takes effect at reload, for new connections; whether there is TLS
+/// waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// Certificates, chosen by the name the client asks for (SNI) among the names in each; the first is the default.
+    /// Certificates, chosen by the name the client asks for (SNI) among the names in each; the first is the default. Where
+    /// several have the name, the first that the client can verify is shown: RSA and ECDSA side by side.
     pub certificates: Vec<Certificate>,
+    /// Oldest version of TLS that is spoken.
+    #[serde(default)]
+    pub min_version: TlsVersion,
+    /// Ask clients for a certificate (mutual TLS). Absent: they are not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
+    /// Session tickets, by which a client resumes a session without a whole handshake; `off`: there are none.
+    #[serde(default)]
+    pub tickets: Tickets,
+    /// A request for a host that the certificate shown does not cover.
+    #[serde(default)]
+    pub misdirected: Misdirected,
 }
 
 /// A certificate chain and its private key. Files that change are read again at reload.
@@ -169,4 +186,130 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// PEM file of the private key. Relative to the file that names it.
     pub key: PathBuf,
+    /// DER file of an OCSP response for the certificate, which is stapled until its time has passed. Relative to the file that names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocsp: Option<PathBuf>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Which certificates of clients are taken.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuth {
+    /// Whether a client without a certificate is served.
+    pub mode: ClientAuthMode,
+    /// PEM file of the authorities that vouch for clients. Relative to the file that names it.
+    pub ca: PathBuf,
+}
+
+/// Whether a client has to show a certificate. One that no authority vouches for ends the handshake in any mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuthMode {
+    /// It has to.
+    Required,
+    /// It may.
+    Optional,
+}
+
+/// Session tickets (RFC 5077, RFC 8446 §4.6.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
+#[schemars(with = "TicketsForm")]
+pub enum Tickets {
+    Off,
+    On(TicketKeys),
+}
+
+/// The keys that tickets are sealed with. They are the process's own, and in no file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TicketKeys {
+    /// How long a key seals tickets, 1s to 6h. For as long again it still opens them. Default 6h.
+    #[serde(deserialize_with = "rotation")]
+    pub rotate: Duration,
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the schema of the two ways to write it")]
+enum TicketsForm {
+    On(TicketKeys),
+    Off(Off),
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "the schema of the word")]
+enum Off {
+    /// No tickets: each connection takes a whole handshake.
+    Off,
+}
+
+/// What becomes of a request whose host the certificate does not cover (RFC 9110 §15.5.20).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Misdirected {
+    /// It is answered with 421: the client asks again on a connection of its own.
+    #[default]
+    Refuse,
+    /// It is served as any other.
+    Serve,
+}
+
+impl Default for TicketKeys {
+    fn default() -> Self {
+        Self { rotate: Duration::from_secs(6 * 3600) }
+    }
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self::On(TicketKeys::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tickets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Tickets;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`{ rotate: … }` or `off`")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Tickets, E> {
+                match word {
+                    "off" => Ok(Tickets::Off),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tickets, A::Error> {
+                TicketKeys::deserialize(MapAccessDeserializer::new(map)).map(Tickets::On)
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl Serialize for Tickets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::On(keys) => keys.serialize(serializer),
+        }
+    }
+}
+
+/// The library's key rotates itself after 6 hours, so ours cannot last longer.
+fn rotation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(6 * 3600);
+    from_text(deserializer, "a duration from 1s to 6h", |text| text.parse().ok().filter(|rotate| bounds.contains(rotate)))
 }

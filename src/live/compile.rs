@@ -28,19 +28,21 @@ use crate::{
     upstream::Upstream,
 };
 
+mod tls;
+
 /// A snapshot that is not in force yet.
 pub struct Candidate {
     pub snapshot: Snapshot,
     pub warnings: Vec<Problem>,
-    certificates: BTreeMap<ListenerName, Vec<certs::Certified>>,
+    offers: BTreeMap<ListenerName, certs::Offer>,
 }
 
 impl Candidate {
     /// Shows the certificates to new connections, on the listeners that exist since the start.
     pub fn show_certificates(&self, stores: &Stores) {
-        for (listener, certificates) in &self.certificates {
-            if let Some(showcase) = stores.showcases.get(listener) {
-                showcase.show(certificates);
+        for (listener, offer) in &self.offers {
+            if let Some(Err(error)) = stores.showcases.get(listener).map(|showcase| showcase.show(offer)) {
+                tracing::error!(%listener, %error, "the listener's TLS cannot be renewed; what it was stays");
             }
         }
     }
@@ -112,9 +114,12 @@ pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
 }
 
 fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let certificates = config.listeners.values().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
-    certificates.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).chain(authorities)
+    let tls = || config.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    let shown = tls().flat_map(|tls| &tls.certificates);
+    let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
+    let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
+    let of_upstreams = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
+    shown.chain(of_clients).chain(of_upstreams)
 }
 
 struct Compiler<'a> {
@@ -131,7 +136,7 @@ impl Compiler<'_> {
         let hash = hash(self.loaded);
         self.listeners();
         self.admin_hosts();
-        let certificates = self.certificates();
+        let offers = self.offers();
         let upstreams = self.upstreams();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
@@ -148,7 +153,7 @@ impl Compiler<'_> {
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
-            certificates,
+            offers,
         })
     }
 
@@ -205,21 +210,18 @@ impl Compiler<'_> {
         self.meaning(|_, found| found.extend(odd));
     }
 
-    fn certificates(&mut self) -> BTreeMap<ListenerName, Vec<certs::Certified>> {
-        let mut loaded = BTreeMap::new();
+    /// What each TLS listener shows and asks for.
+    fn offers(&mut self) -> BTreeMap<ListenerName, certs::Offer> {
+        let mut offers = BTreeMap::new();
         for (name, listener) in &self.loaded.config.listeners {
             let Some(tls) = &listener.tls else { continue };
-            let at = Path::root().key("listeners").key(name.as_str()).key("tls").key("certificates");
+            let at = Path::root().key("listeners").key(name.as_str()).key("tls");
             let mut found = Vec::new();
-            if tls.certificates.is_empty() {
-                found.push(Problem::error(at.clone(), "there is no certificate").help("TLS needs at least one"));
-            }
-            let pairs = tls.certificates.iter().enumerate();
-            let certificates = pairs.filter_map(|(index, pair)| certificate(pair, &at.index(index), &mut found)).collect();
+            let offer = tls::offer(tls, &at, &mut found);
             self.meaning(|_, problems| problems.extend(found));
-            loaded.insert(name.clone(), certificates);
+            offers.extend(offer.map(|offer| (name.clone(), offer)));
         }
-        loaded
+        offers
     }
 
     fn upstreams(&mut self) -> BTreeMap<UpstreamName, Arc<Upstream>> {
@@ -391,26 +393,6 @@ fn clash(address: &ListenAddress, at: &Path, other: &ListenAddress, there: &Path
     match is_v4(address) != is_v4(other) {
         true => problem.help("`[::]` serves IPv4 too, unless it has `ipv6_only: true`"),
         false => problem,
-    }
-}
-
-fn certificate(pair: &config::listener::Certificate, at: &Path, problems: &mut Vec<Problem>) -> Option<certs::Certified> {
-    match certs::certified_key(&pair.cert, &pair.key) {
-        Ok(certified) => {
-            if let Some(stale) = certified.stale {
-                let when = match stale {
-                    certs::Stale::Expired => "has expired",
-                    certs::Stale::NotYetValid => "is not valid yet",
-                };
-                problems.push(Problem::warning(at.key("cert"), format!("the certificate in `{}` {when}", pair.cert.display())));
-            }
-            Some(certified)
-        }
-        Err(error) => {
-            let key = if error.is_of_key(&pair.key) { "key" } else { "cert" };
-            problems.push(error.problem(at.key(key)));
-            None
-        }
     }
 }
 

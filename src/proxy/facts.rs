@@ -32,7 +32,7 @@ const REQUEST_ID: &str = "x-request-id";
 /// Reads the facts of a request.
 ///
 /// # Errors
-/// A head that can be understood in more ways than one, or none.
+/// A head that can be understood in more ways than one, or none; a tunnel is asked for, whose target is no path.
 pub fn read(
     head: &RequestHeader,
     connection: Connection,
@@ -42,6 +42,9 @@ pub fn read(
     request_id: HeaderValue,
     started: Instant,
 ) -> Result<Facts, Stop> {
+    if head.method == Method::CONNECT {
+        return Err(Stop::Tunnel);
+    }
     let (authority, target) = split_target(head)?;
     let (raw_path, query) = split_query(target)?;
     let path = path::normalise(raw_path.as_bytes(), slashes).map_err(Stop::Malformed)?;

@@ -21,12 +21,13 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::{ctx::Ctx, facts::Connection, fault::Meaning};
 use crate::{
+    certs,
     config::route::Scheme,
     exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
-    reply::Reply,
+    reply::{Reply, is_grpc},
     route::Route,
     stores::Stores,
     upstream::EffectiveTimeouts,
@@ -37,6 +38,7 @@ pub mod facts;
 pub mod fault;
 pub mod forwarded;
 mod framing;
+mod grpc;
 mod head;
 mod log;
 
@@ -86,15 +88,26 @@ impl Gateway {
         let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
         let read =
             framed.and_then(|()| facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started));
-        let facts = match read {
-            Ok(facts) => facts,
+        let limit = grpc::timeout(&head.headers);
+        let facts = match read.and_then(|facts| limit.map(|limit| (facts, limit))) {
+            Ok((facts, limit)) => {
+                if let Some(limit) = limit {
+                    ctx.clock.call_by(ctx.started + limit);
+                }
+                facts
+            }
             Err(stop) => {
                 let unmatched = snapshot.unmatched.clone();
                 drop(snapshot);
                 return Err(unreadable(session, ctx, unmatched, stop));
             }
         };
-        let (route, captures, missed) = choose(&snapshot, &facts, head);
+        let tls = session.digest().and_then(certs::Session::of);
+        let misdirected = tls.is_some_and(|tls| tls.misdirects(&facts.host));
+        let (route, captures, missed) = match misdirected {
+            true => (snapshot.unmatched.clone(), Captures::new(), Some(Stop::Misdirected)),
+            false => choose(&snapshot, &facts, head),
+        };
         drop(snapshot);
         ctx.captures = captures;
         ctx.in_flight = Some(route.metrics.begin());
@@ -130,11 +143,12 @@ impl Gateway {
             tracing::error!(error = format!("{fault:#}"), "fault of the gateway");
         }
         let told = ctx.stop(stop);
-        if matches!(stop, Stop::Framing(_)) {
+        // What follows may be meant for the other end of a tunnel, or for a request that we see another end of.
+        if matches!(stop, Stop::Framing(_) | Stop::Tunnel) {
             session.set_keepalive(None);
         }
         let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
-        let reply = Reply::of(stop, &told, &session.req_header().headers, &request_id)?;
+        let reply = Reply::of(stop, &told, session.req_header(), &request_id)?;
         self.answer(session, ctx, reply).await
     }
 
@@ -163,7 +177,7 @@ fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
     let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
     let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
     if session.as_downstream_mut().is_body_empty() {
-        ctx.clock.request_by(Some(ctx.started + timeouts.request));
+        ctx.clock.request_by(ctx.started + timeouts.request);
     }
     ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
@@ -179,15 +193,23 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     session.as_downstream_mut().write_continue_response().await
 }
 
+/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
+fn begin_upload(session: &Session, ctx: &Ctx) {
+    match ctx.tries.timeouts {
+        Some(timeouts) if session.is_http2() && is_grpc(&session.req_header().headers) => {
+            ctx.clock.upload_at_leisure(timeouts.idle)
+        }
+        _ => ctx.clock.upload(CLIENT_SILENCE_MAX),
+    }
+}
+
 /// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
 /// a body to send, so that a long upload does not count.
 fn request_sent(ctx: &Ctx) {
     let Some(timeouts) = ctx.tries.timeouts else { return };
     let now = Instant::now();
     ctx.clock.response_by(now + timeouts.response);
-    if ctx.clock.left().is_none() {
-        ctx.clock.request_by(Some(now + timeouts.request));
-    }
+    ctx.clock.request_by(now + timeouts.request);
 }
 
 /// Arms `timeouts.idle` anew.
@@ -308,12 +330,12 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         fd: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let began = ctx.tries.began.unwrap_or(ctx.started);
         ctx.tries.connect = (!reused).then(|| began.elapsed());
-        ctx.clock.line(fd);
+        ctx.clock.line(fd, digest.and_then(|digest| digest.socket_digest.clone()));
         Ok(())
     }
 
@@ -327,7 +349,7 @@ impl ProxyHttp for Gateway {
         ctx.tries.sent = Some(Instant::now());
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => begin_upload(session, ctx),
         }
         Ok(())
     }
@@ -351,7 +373,7 @@ impl ProxyHttp for Gateway {
         match ctx.tries.head_came {
             true => idle_from_now(ctx),
             false if end => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => ctx.clock.uploaded(chunk.as_ref().map_or(0, Bytes::len)),
         }
         Ok(())
     }
@@ -453,6 +475,7 @@ impl ProxyHttp for Gateway {
         let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
+            _ if ctx.clock.refused().is_some() => Meaning::Stop(Stop::Framing(ctx.clock.refused().unwrap_or_default())),
             (None, Some(expired)) => Meaning::Stop(expired.into()),
             (None, None) => fault::meaning(error, head_came),
         };

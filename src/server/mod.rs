@@ -54,8 +54,7 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    let service = edge::service(config, live.stores(), &conf, gateway);
-    server.add_service(Opened::new(service.map_err(|error| anyhow::anyhow!("cannot listen: {error}"))?, sockets));
+    server.add_service(Opened::new(edge::service(&live, &conf, gateway), sockets));
     if let Some(admin) = &config.admin {
         let sockets = Sockets::of_admin(admin, &mut inherited, &mut files)?;
         server.add_service(Opened::new(admin_service(admin, &live), sockets));

@@ -12,6 +12,7 @@ mod protocols;
 mod http2;
 mod upstreams;
 mod timeouts;
+mod carried;
 mod hostile;
 mod observe;
 mod admin;

@@ -10,8 +10,6 @@ const KEYS: &[&str] = &[
     "cache",
     "stores",
     "process.drain",
-    "listeners.*.tls.min_version",
-    "listeners.*.tls.client_auth",
     "upstreams.*.discover",
     "upstreams.*.outlier",
     "upstreams.*.breaker",

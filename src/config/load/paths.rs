@@ -11,6 +11,8 @@ use super::{
 const FILES: &[&str] = &[
     "listeners.*.tls.certificates.*.cert",
     "listeners.*.tls.certificates.*.key",
+    "listeners.*.tls.certificates.*.ocsp",
+    "listeners.*.tls.client_auth.ca",
     "upstreams.*.tls.ca",
     "observe.access_log.path",
 ];

@@ -8,8 +8,8 @@ use http::{Method, Version};
 use super::*;
 use crate::{config::route::Scheme, units};
 
-fn metrics() -> Metrics {
-    Metrics::new(&config::observe::Metrics::default()).unwrap()
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&config::observe::Metrics::default()).unwrap())
 }
 
 fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {

@@ -1,0 +1,230 @@
+//! The handshake with a client, and its connection afterwards, as Pingora sees it.
+//!
+//! Not Pingora's own `TlsStream`: that keeps the session to itself, so neither could be known whether it was resumed nor why a
+//! handshake failed.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Instant, SystemTime},
+};
+
+use async_trait::async_trait;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
+    UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
+};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::certs::{Client, Names, Session, Showcase, Shown, noting};
+
+/// A client's connection behind its TLS handshake.
+#[derive(Debug)]
+pub struct Secured {
+    stream: Box<TlsStream<Stream>>,
+    digest: Arc<SslDigest>,
+    /// Holds the [`Session`].
+    session: Arc<ProxyDigest>,
+    alpn: Option<ALPN>,
+    timing: TimingDigest,
+}
+
+/// A handshake did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS handshake failed ({label}): {source}")]
+pub struct TlsFailure {
+    label: &'static str,
+    source: io::Error,
+}
+
+impl TlsFailure {
+    /// The kind of failure, for a metric: `no_shared_protocol`, `client_certificate`, `alert` (the client gave up), `closed`,
+    /// `not_tls`, or `other`.
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
+    fn certificate(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { label: "client_certificate", source: io::Error::other(reason) }
+    }
+
+    fn other(reason: &'static str) -> Self {
+        Self { label: "other", source: io::Error::other(reason) }
+    }
+}
+
+impl From<io::Error> for TlsFailure {
+    fn from(source: io::Error) -> Self {
+        let label = match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => kind(error),
+            None => match source.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "closed",
+                _ => "other",
+            },
+        };
+        Self { label, source }
+    }
+}
+
+fn kind(error: &rustls::Error) -> &'static str {
+    use rustls::Error as E;
+    match error {
+        E::PeerIncompatible(_) | E::NoApplicationProtocol => "no_shared_protocol",
+        E::NoCertificatesPresented | E::InvalidCertificate(_) => "client_certificate",
+        E::AlertReceived(_) => "alert",
+        E::InvalidMessage(_) => "not_tls",
+        _ => "other",
+    }
+}
+
+/// Takes a client's handshake. Without a deadline: the caller has one. A client that is refused is told by an alert.
+///
+/// # Errors
+/// There is no session.
+pub async fn accept(showcase: &Showcase, stream: Stream) -> Result<Secured, TlsFailure> {
+    let began = Instant::now();
+    let accepted = handshake(showcase, stream, began).await;
+    if let Err(failure) = &accepted {
+        tracing::debug!(error = %failure, "no TLS session");
+    }
+    accepted
+}
+
+async fn handshake(showcase: &Showcase, stream: Stream, began: Instant) -> Result<Secured, TlsFailure> {
+    let shown = showcase.shown().ok_or(TlsFailure::other("there is no certificate to show yet"))?;
+    let (stream, names) = noting(TlsAcceptor::from(shown.config.clone()).accept(stream)).await;
+    let stream = stream?;
+    let connection = stream.get_ref().1;
+    let session = session(connection, &shown, names.ok_or(TlsFailure::other("no certificate was shown"))?)?;
+    let digest = Arc::new(digest(connection, session.client.as_ref()));
+    let alpn = connection.alpn_protocol().map(|name| if name == b"h2" { ALPN::H2 } else { ALPN::H1 });
+    let session = session.carried().map_err(|_| TlsFailure::other("the session cannot be carried"))?;
+    let timing = TimingDigest {
+        established_ts: SystemTime::now(),
+        establishment_duration: Some(began.elapsed()),
+        ..TimingDigest::default()
+    };
+    Ok(Secured { stream: Box::new(stream), digest, session, alpn, timing })
+}
+
+fn session(connection: &ServerConnection, shown: &Shown, names: Arc<Names>) -> Result<Session, TlsFailure> {
+    let client = connection.peer_certificates().map(Client::read).transpose().map_err(TlsFailure::certificate)?;
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    // A whole handshake has verified this; a session must not live on by its tickets when the certificate does not.
+    if resumed && client.as_ref().is_some_and(|client| !client.span.is_now()) {
+        return Err(TlsFailure::certificate("the certificate of the resumed session has expired"));
+    }
+    Ok(Session {
+        names,
+        misdirected: shown.misdirected,
+        sni: connection.server_name().map(Arc::from),
+        client,
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        resumed,
+    })
+}
+
+/// What Pingora tells of a TLS connection, as its own streams fill it.
+fn digest(connection: &ServerConnection, client: Option<&Client>) -> SslDigest {
+    let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    let version = connection.protocol_version().and_then(|version| version.as_str());
+    SslDigest::new(
+        cipher.unwrap_or_default(),
+        version.unwrap_or_default(),
+        client.and_then(|client| client.organization.clone()),
+        client.map(|client| client.serial.clone()),
+        client.and_then(|client| client.chain.first()).map(|leaf| Sha256::digest(leaf).to_vec()).unwrap_or_default(),
+    )
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Secured {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            tracing::debug!(%error, "TLS shutdown failed");
+        }
+    }
+}
+
+impl UniqueID for Secured {
+    fn id(&self) -> UniqueIDType {
+        self.stream.get_ref().0.id()
+    }
+}
+
+impl Ssl for Secured {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        Some(self.digest.clone())
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.alpn.clone()
+    }
+}
+
+impl GetTimingDigest for Secured {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        let mut layers = self.stream.get_ref().0.get_timing_digest();
+        layers.push(Some(self.timing.clone()));
+        layers
+    }
+
+    fn get_read_pending_time(&self) -> std::time::Duration {
+        self.stream.get_ref().0.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> std::time::Duration {
+        self.stream.get_ref().0.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Secured {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.session.clone())
+    }
+}
+
+impl GetSocketDigest for Secured {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_ref().0.get_socket_digest()
+    }
+}
+
+/// ALPN has chosen the protocol: there is nothing to look for.
+impl Peek for Secured {}
