@@ -11,6 +11,9 @@ pub enum Says {
     Unknown,
 }
 
+/// id-pkix-ocsp-basic.
+const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
+
 /// A response for the certificate of this PEM text. Times are seconds since 1970.
 pub fn response(certificate: &str, says: Says, from: i64, until: Option<i64>) -> Vec<u8> {
     let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
@@ -31,7 +34,7 @@ pub fn for_serial(serial: &[u8], says: Says, from: i64, until: Option<i64>) -> V
     let responder = tlv(0xa2, &tlv(0x04, &[3; 20]));
     let data = sequence(&[&responder, &time(from), &sequence(&[&single])]);
     let basic = sequence(&[&data, &sha1, &tlv(0x03, &[0, 1, 2, 3])]);
-    let kind = tlv(0x06, &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01]);
+    let kind = tlv(0x06, BASIC);
     let bytes = tlv(0xa0, &sequence(&[&kind, &tlv(0x04, &basic)]));
     sequence(&[&tlv(0x0a, &[0]), &bytes])
 }
@@ -39,6 +42,13 @@ pub fn for_serial(serial: &[u8], says: Says, from: i64, until: Option<i64>) -> V
 /// What an authority answers that is busy.
 pub fn try_later() -> Vec<u8> {
     sequence(&[&tlv(0x0a, &[3])])
+}
+
+/// The same of a kind that nobody knows.
+pub fn odd(mut response: Vec<u8>) -> Vec<u8> {
+    let at = response.windows(BASIC.len()).position(|part| part == BASIC).expect("the kind is written");
+    response[at + BASIC.len() - 1] += 1;
+    response
 }
 
 fn time(seconds: i64) -> Vec<u8> {
