@@ -7,6 +7,7 @@
 //! meanwhile, so no other request's connection can be hit. `docs/decisions/0003-deadlines.md` tells more.
 
 use std::{
+    num::NonZeroU64,
     os::fd::RawFd,
     pin::Pin,
     sync::{
@@ -18,9 +19,19 @@ use std::{
 };
 
 use nix::sys::socket::{Shutdown, shutdown};
+use pingora_core::protocols::SocketDigest;
 use tokio::time::Sleep;
 
-use crate::exchange::{Stop, UpstreamFault};
+use crate::{
+    config::listener::ListenerLimits,
+    exchange::{Stop, UpstreamFault},
+};
+
+mod cork;
+mod upload;
+
+pub use cork::Cork;
+use upload::Upload;
 
 tokio::task_local! {
     static CURRENT: Arc<Clock>;
@@ -29,6 +40,8 @@ tokio::task_local! {
 /// What ran out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expired {
+    /// The time that a gRPC client gave its whole call.
+    Call,
     /// `timeouts.request`.
     Request,
     /// `timeouts.response`.
@@ -39,9 +52,17 @@ pub enum Expired {
     Upload,
 }
 
+/// What a connection says of time to the requests that come over it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// Fewest bytes a second in which a request body has to come.
+    pub min_body_rate: Option<NonZeroU64>,
+}
+
 /// The deadlines of one request.
 #[derive(Debug, Default)]
 pub struct Clock {
+    terms: Terms,
     /// Never contended: the request's hooks and its driver run in one task. A `Mutex` because that task moves between threads.
     state: Mutex<State>,
     /// The client does not take what is written to it.
@@ -52,12 +73,17 @@ pub struct Clock {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Outlives the tries and the response head.
+    call: Option<Instant>,
     request: Option<Instant>,
     response: Option<Instant>,
     idle: Option<Silence>,
-    upload: Option<Instant>,
+    upload: Option<Upload>,
     line: Option<RawFd>,
+    socket: Option<Arc<SocketDigest>>,
+    cork: Option<Cork>,
     expired: Option<Expired>,
+    refused: Option<&'static str>,
 }
 
 /// How long a silence may last, and when this one will have.
@@ -75,8 +101,13 @@ impl State {
         }
     }
 
-    fn deadlines(&self) -> [Option<Instant>; 4] {
-        [self.request, self.response, self.idle.map(|idle| idle.ends), self.upload]
+    /// Whether the service takes no more at the moment: its socket still has to send what it was given.
+    fn is_full(&self) -> bool {
+        self.socket.as_ref().and_then(|socket| socket.tcp_info()).is_some_and(|info| info.tcpi_notsent_bytes > 0)
+    }
+
+    fn deadlines(&self) -> [Option<Instant>; 5] {
+        [self.call, self.request, self.response, self.idle.map(|idle| idle.ends), self.upload.map(|upload| upload.ends())]
     }
 }
 
@@ -107,8 +138,8 @@ impl Clock {
     }
 
     /// Carries a request under a clock of its own.
-    pub async fn drive<F: Future>(request: F) -> F::Output {
-        let clock = Arc::new(Self::default());
+    pub async fn drive<F: Future>(terms: Terms, request: F) -> F::Output {
+        let clock = Arc::new(Self { terms, ..Self::default() });
         let mut request = std::pin::pin!(CURRENT.scope(clock.clone(), request));
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
@@ -141,9 +172,14 @@ impl Clock {
         }
     }
 
-    /// `timeouts.request` ends then; `None` while the client still sends its body.
-    pub fn request_by(&self, deadline: Option<Instant>) {
-        self.set(|state| state.request = deadline);
+    /// The whole call ends then, streams included (`grpc-timeout`).
+    pub fn call_by(&self, deadline: Instant) {
+        self.set(|state| state.call = Some(deadline));
+    }
+
+    /// `timeouts.request` ends then, if its end is not known yet: it is not while the client still sends its body.
+    pub fn request_by(&self, deadline: Instant) {
+        self.set(|state| state.request = state.request.or(Some(deadline)));
     }
 
     /// The request is sent: `timeouts.response` ends then.
@@ -156,35 +192,84 @@ impl Clock {
         self.set(|state| state.idle = Some(Silence { longest, ends: Instant::now() + longest }));
     }
 
-    /// The request body must have moved on by then.
-    pub fn upload_by(&self, deadline: Instant) {
-        self.set(|state| state.upload = Some(deadline));
+    /// The client sends its body from now on, at the rate that its connection asks for, and is not silent for longer than this.
+    pub fn upload(&self, silence: Duration) {
+        self.set(|state| state.upload = Some(Upload::of(self.terms.min_body_rate, silence)));
+    }
+
+    /// The body is a stream of messages that come when there are any: only a silence longer than this ends it.
+    pub fn upload_at_leisure(&self, silence: Duration) {
+        self.set(|state| state.upload = Some(Upload::of(None, silence)));
+    }
+
+    /// So many bytes more of the body came.
+    pub fn uploaded(&self, bytes: usize) {
+        self.set(|state| {
+            if let Some(upload) = &mut state.upload {
+                upload.moved(bytes);
+            }
+        });
     }
 
     /// The connection that carries the request now.
-    pub fn line(&self, line: RawFd) {
-        self.set(|state| state.line = Some(line));
+    pub fn line(&self, line: RawFd, socket: Option<Arc<SocketDigest>>) {
+        self.set(|state| (state.line, state.socket) = (Some(line), socket));
     }
 
-    /// A try is over: its connection and deadlines are forgotten; the request's own stays.
+    /// The next try's request is held back by this.
+    pub fn hold_back(&self, cork: Cork) {
+        self.set(|state| state.cork = Some(cork));
+    }
+
+    /// The request is written from now on.
+    pub fn cork(&self) {
+        self.set(|state| state.cork.iter_mut().for_each(Cork::close));
+    }
+
+    /// The request goes to the service when its task waits next.
+    pub fn uncork(&self) {
+        self.set(|state| state.cork.iter_mut().for_each(Cork::loosen));
+    }
+
+    /// A try is over: its connection and deadlines are forgotten; those of the request and the call stay.
     pub fn end_try(&self) {
-        self.set(|state| *state = State { request: state.request, expired: state.expired, ..State::default() });
+        self.set(|state| {
+            let State { call, request, expired, refused, .. } = *state;
+            *state = State { call, request, expired, refused, ..State::default() };
+        });
     }
 
-    /// The response head is there: only silence can end it now.
+    /// The response head is there: only silence can end it now, or the end of the time for the whole call.
     pub fn head_came(&self) {
         self.set(|state| (state.request, state.response, state.upload) = (None, None, None));
     }
 
     /// The response is over: nothing can end it any more.
     pub fn stop(&self) {
-        self.set(|state| *state = State { expired: state.expired, ..State::default() });
+        self.set(|state| *state = State { expired: state.expired, refused: state.refused, ..State::default() });
     }
 
-    /// Time left of `timeouts.request`.
+    /// Time left for an answer to begin: of `timeouts.request` or of the call, whichever ends sooner.
     pub fn left(&self) -> Option<Duration> {
-        let deadline = self.lock().request?;
+        let state = self.lock();
+        let deadline = state.call.into_iter().chain(state.request).min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Time left for the whole call.
+    pub fn call_left(&self) -> Option<Duration> {
+        let deadline = self.lock().call?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The request's body breaks this rule, which was seen only after the request had gone on its way.
+    pub fn refuse(&self, rule: &'static str) {
+        self.set(|state| state.refused = Some(rule));
+    }
+
+    /// The rule that the request's body breaks.
+    pub fn refused(&self) -> Option<&'static str> {
+        self.lock().refused
     }
 
     /// What ran out, if anything did.
@@ -196,8 +281,11 @@ impl Clock {
         change(&mut self.lock());
     }
 
+    /// The request's task waits: when is it to be looked after?
     fn next(&self) -> Option<Instant> {
-        let state = self.lock();
+        let mut state = self.lock();
+        // What was done before this wait is done on both sides of the request, so the service may have its request now.
+        drop(state.cork.take_if(|cork| cork.is_loose()));
         if state.line.is_none() || state.expired.is_some() {
             return None;
         }
@@ -211,7 +299,14 @@ impl Clock {
             state.idle_anew();
         }
         let now = Instant::now();
-        let kinds = [Expired::Request, Expired::Response, Expired::Idle, Expired::Upload];
+        // The client is not slow when it is the service that takes nothing.
+        if state.upload.is_some_and(|upload| upload.ends() <= now)
+            && state.is_full()
+            && let Some(upload) = &mut state.upload
+        {
+            upload.excuse();
+        }
+        let kinds = [Expired::Call, Expired::Request, Expired::Response, Expired::Idle, Expired::Upload];
         let mut past =
             state.deadlines().into_iter().zip(kinds).filter(|(deadline, _)| deadline.is_some_and(|deadline| deadline <= now));
         state.expired = past.next().map(|(_, kind)| kind);
@@ -227,10 +322,16 @@ impl Clock {
     }
 }
 
+impl From<&ListenerLimits> for Terms {
+    fn from(limits: &ListenerLimits) -> Self {
+        Self { min_body_rate: NonZeroU64::new(limits.min_body_rate.get()) }
+    }
+}
+
 impl From<Expired> for Stop {
     fn from(expired: Expired) -> Self {
         match expired {
-            Expired::Request => Self::RequestTimeout,
+            Expired::Call | Expired::Request => Self::RequestTimeout,
             Expired::Response => UpstreamFault::ResponseTimeout.into(),
             Expired::Idle => UpstreamFault::IdleTimeout.into(),
             Expired::Upload => Self::ClientTimeout,
@@ -247,10 +348,10 @@ mod tests {
     use super::*;
 
     async fn read_under(set: impl FnOnce(&Clock)) -> (usize, Option<Expired>) {
-        Clock::drive(async {
+        Clock::drive(Terms::default(), async {
             let (mut near, _far) = UnixStream::pair().unwrap();
             let clock = Clock::current();
-            clock.line(near.as_raw_fd());
+            clock.line(near.as_raw_fd(), None);
             set(&clock);
             (near.read(&mut [0; 8]).await.unwrap(), clock.expired())
         })
@@ -264,10 +365,10 @@ mod tests {
         let ends = |expired| (0, Some(expired));
         assert_eq!(read_under(|clock| clock.response_by(soon())).await, ends(Expired::Response));
         assert_eq!(read_under(|clock| clock.idle_for(Duration::from_millis(20))).await, ends(Expired::Idle));
-        assert_eq!(read_under(|clock| clock.upload_by(soon())).await, ends(Expired::Upload));
+        assert_eq!(read_under(|clock| clock.upload(Duration::from_millis(20))).await, ends(Expired::Upload));
         let both = |clock: &Clock| {
             clock.response_by(late());
-            clock.request_by(Some(soon()));
+            clock.request_by(soon());
         };
         assert_eq!(read_under(both).await, ends(Expired::Request));
     }
@@ -286,10 +387,10 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_moves_to_sooner_is_kept_too() {
         let begun = Instant::now();
-        let done = Clock::drive(async {
+        let done = Clock::drive(Terms::default(), async {
             let (mut near, _far) = UnixStream::pair().unwrap();
             let clock = Clock::current();
-            clock.line(near.as_raw_fd());
+            clock.line(near.as_raw_fd(), None);
             clock.response_by(Instant::now() + Duration::from_secs(60));
             tokio::task::yield_now().await;
             clock.idle_for(Duration::from_millis(20));
@@ -302,9 +403,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_read_is_not_a_silent_service() {
-        let done = Clock::drive(async {
+        let done = Clock::drive(Terms::default(), async {
             let clock = Clock::current();
-            clock.line(-1);
+            clock.line(-1, None);
             clock.idle_for(Duration::from_millis(10));
             Clock::hold(true);
             tokio::time::sleep(Duration::from_millis(40)).await;
@@ -317,10 +418,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_whose_head_came_is_not_ended_by_its_old_deadlines() {
-        let done = Clock::drive(async {
+    async fn the_time_of_a_call_ends_it_after_its_head_came_and_in_a_second_try() {
+        let streaming = |clock: &Clock| {
+            clock.call_by(Instant::now() + Duration::from_millis(20));
+            clock.end_try();
+            clock.line(-1, None);
+            clock.head_came();
+        };
+        let done = Clock::drive(Terms::default(), async {
             let clock = Clock::current();
-            clock.line(-1);
+            streaming(&clock);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            clock.expired()
+        });
+        assert_eq!(done.await, Some(Expired::Call));
+    }
+
+    #[test]
+    fn the_sooner_end_counts_and_the_first_word_on_the_request_stays() {
+        let clock = Clock::default();
+        let now = Instant::now();
+        clock.request_by(now + Duration::from_secs(50));
+        clock.request_by(now + Duration::from_secs(90));
+        assert!(clock.left().unwrap() <= Duration::from_secs(50) && clock.call_left().is_none());
+        clock.call_by(now + Duration::from_secs(5));
+        assert!(clock.left().unwrap() <= Duration::from_secs(5));
+        clock.call_by(now + Duration::from_secs(70));
+        assert!((45..=50).contains(&clock.left().unwrap().as_secs()));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_head_came_is_not_ended_by_its_old_deadlines() {
+        let done = Clock::drive(Terms::default(), async {
+            let clock = Clock::current();
+            clock.line(-1, None);
             clock.response_by(Instant::now() + Duration::from_millis(10));
             clock.head_came();
             tokio::time::sleep(Duration::from_millis(30)).await;

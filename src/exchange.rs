@@ -3,11 +3,12 @@
 //! Nothing here knows a socket: what is tested against these types needs none.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Instant,
 };
 
 use http::{HeaderValue, Method, Version};
+use pingora_core::protocols::l4::socket::SocketAddr as End;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
@@ -30,11 +31,21 @@ pub struct Facts {
     pub version: Version,
     /// The client: the rightmost address that is not a trusted proxy.
     pub client: IpAddr,
-    /// Who opened the connection.
+    /// Who opened the connection. See [`peer`].
     pub peer: SocketAddr,
     /// Printable and bounded: it came from a trusted proxy or was made here.
     pub request_id: HeaderValue,
     pub started: Instant,
+}
+
+/// Who opened a connection, by its two ends. An IPv4 client of a listener that serves both counts as IPv4; who comes by a Unix
+/// socket, from this machine, counts as `127.0.0.1:0`. `None` if the connection is gone.
+pub fn peer(theirs: Option<&End>, ours: Option<&End>) -> Option<SocketAddr> {
+    match (theirs, ours) {
+        (Some(End::Inet(peer)), _) => Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+        (_, Some(End::Unix(_))) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        _ => None,
+    }
 }
 
 /// Parts of the path that a route's pattern named, in the order of the names in the pattern.
@@ -56,12 +67,22 @@ pub enum Stop {
     Malformed(&'static str),
     /// Where the request ends cannot be said in one way only: nothing after it on the connection can be trusted.
     Framing(&'static str),
+    /// The request line is longer than the listener takes.
+    UriTooLong,
+    /// The request line names a version of HTTP that is not spoken this way.
+    Version,
+    /// The body has a transfer coding that we do not know.
+    TransferCoding,
+    /// The request head did not come in time.
+    HeadTimeout,
     /// The certificate of its connection does not cover its host.
     Misdirected,
     /// No route takes it.
     NoRoute,
     /// Routes take it, with other methods: these.
     MethodNotAllowed(HeaderValue),
+    /// CONNECT: the client asks for a tunnel.
+    Tunnel,
     /// A CORS preflight, answered by the policy's own response headers.
     Preflight,
     BodyTooLarge,

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod origin;
 pub mod upstream;
 pub mod certs;
+pub mod proxy_protocol;
 pub mod observe;
 pub mod reply;
 pub mod deadline;

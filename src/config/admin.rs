@@ -5,16 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{address::socket, secret::Secret};
+use super::{address::ListenAddress, secret::Secret};
 
 /// The admin listener: `/healthz`, `/readyz`, `/metrics`, `/config`, `POST /reload`. A change waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// Address and port of the admin listener. Default `127.0.0.1:9901`.
-    #[serde(default = "default_address", deserialize_with = "socket")]
+    /// Address and port of the admin listener, or a Unix socket, which the owner and its group may use. Default `127.0.0.1:9901`.
+    #[serde(default = "default_address")]
     #[schemars(with = "String")]
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Bearer token that every call that changes something needs. Absent: such calls are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
@@ -24,8 +24,8 @@ pub struct Admin {
     pub hosts: Vec<String>,
 }
 
-fn default_address() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 9901))
+fn default_address() -> ListenAddress {
+    ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9901)))
 }
 
 #[cfg(test)]
@@ -35,6 +35,6 @@ mod tests {
     #[test]
     fn the_admin_listener_is_on_the_loopback_unless_told() {
         let admin: Admin = serde_yaml::from_str("{}").unwrap();
-        assert!(admin.address.ip().is_loopback());
+        assert_eq!(admin.address.to_string(), "127.0.0.1:9901");
     }
 }

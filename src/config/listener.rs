@@ -1,6 +1,6 @@
 //! `listeners`: where clients connect.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{
@@ -8,17 +8,29 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::address::socket;
+use super::address::{FileMode, ListenAddress};
 use crate::units::{Bytes, Duration, from_text, positive, within};
 
 /// One address that clients connect to. HTTP/1.1 and HTTP/2 are served on each; a change waits for a restart.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// Address and port to listen on: `127.0.0.1:8080`, `[::]:8443`.
-    #[serde(deserialize_with = "socket")]
+    /// Address and port to listen on: `127.0.0.1:8080`, `[::]:8443`; or a Unix socket by its file: `unix:/run/banyan/web.sock`,
+    /// relative to the file that names it. `[::]` serves IPv4 as well, whatever the system's default is.
     #[schemars(with = "String")]
-    pub address: SocketAddr,
+    pub address: ListenAddress,
+    /// Leave IPv4 to others. For `[::]` only. Default false.
+    #[serde(default)]
+    pub ipv6_only: bool,
+    /// Let further processes of the same user listen here too, if they say so as well (SO_REUSEPORT): the system spreads
+    /// connections over them. For TCP only. Default false.
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// Permissions of the file of a Unix socket, in octal digits and quotes; to connect takes the right to write. For Unix sockets
+    /// only. Default `"0660"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub mode: Option<FileMode>,
     /// Serve TLS here. Absent: plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,

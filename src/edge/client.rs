@@ -1,17 +1,14 @@
-//! A client's connection, as Pingora sees it.
+//! A client's connection, as Pingora sees it: HTTP/1 through its [`Gate`], HTTP/2 under its [`Watch`].
 //!
-//! A head that Pingora cannot read is answered by Pingora itself, before any hook: with its name, without a body, uncounted. Such
-//! an answer is exchanged here for one of ours.
-//!
-//! Pingora looks at the first 24 bytes of a plaintext connection to know HTTP/2 by its preface, and waits until there are as many. A
-//! head such as `GET / HTTP/1.0` of a load balancer's health check is shorter and would wait for ever. Here the look ends with
-//! the first byte that is not the preface's.
+//! A head that is refused is answered here, before Pingora knows of it. What Pingora itself refuses before any hook, with its name
+//! and without a body, is exchanged for an answer of ours.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -23,7 +20,14 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::{deadline::Clock, observe::metrics::Metrics, reply};
+use super::{
+    door::Door,
+    farewell::{self, Farewell},
+    http1::{Gate, Refused},
+    http2::Guard,
+    refusal,
+};
+use crate::{deadline::Clock, reply};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,18 +36,47 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
-    /// Read by the look, not yet by who reads.
-    seen: BytesMut,
-    metrics: Arc<Metrics>,
-    /// What is left to write of our answer to a head that could not be read.
-    unread: Option<Bytes>,
+    door: Arc<Door>,
+    manner: Manner,
+    /// What is left to write of our answer in place of one of Pingora's.
+    exchanged: Option<Bytes>,
     /// The last write could not be taken.
     blocked: bool,
 }
 
+#[derive(Debug)]
+enum Manner {
+    Http1(Box<Gate>),
+    Http2(Box<Guard>),
+    /// The last that is said is being said.
+    Over(Farewell),
+}
+
 impl Client {
-    pub fn new(stream: Stream, metrics: Arc<Metrics>) -> Self {
-        Self { stream, seen: BytesMut::new(), metrics, unread: None, blocked: false }
+    /// Looks at how the connection begins. On TLS the handshake has told whether it is HTTP/2; else its first bytes tell (RFC 9113
+    /// §3.3), and the look ends with the first that is not the preface's.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn meet(mut stream: Stream, door: Arc<Door>, due: Instant) -> io::Result<Self> {
+        let mut seen = BytesMut::new();
+        if stream.get_ssl_digest().is_none() {
+            while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+                if stream.read_buf(&mut seen).await? == 0 {
+                    break;
+                }
+            }
+        }
+        let is_http2 = seen.starts_with(PREFACE) || stream.selected_alpn_proto() == Some(ALPN::H2);
+        let manner = match is_http2 {
+            true => Manner::Http2(Box::new(Guard::new(seen, due))),
+            false => Manner::Http1(Box::new(Gate::new(seen, due))),
+        };
+        Ok(Self { stream, door, manner, exchanged: None, blocked: false })
+    }
+
+    pub const fn is_http2(&self) -> bool {
+        matches!(self.manner, Manner::Http2(_))
     }
 
     /// Notes whether the client takes what is written. While it does not, the service cannot be heard.
@@ -54,22 +87,39 @@ impl Client {
         }
     }
 
+    /// Answers a head that is refused, and lets nothing more be read.
+    fn refuse(&mut self, refused: Refused) {
+        let Manner::Http1(gate) = &self.manner else { return };
+        let answer = refusal::answer(refused, gate.refused_head(), &self.stream, &self.door);
+        let answer = if gate.is_foreign(refused) { Bytes::new() } else { answer };
+        self.manner = Manner::Over(Farewell::new(answer));
+    }
+
     /// Writes our answer in place of Pingora's, once; whatever Pingora writes besides is passed over.
-    fn poll_unread(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<usize>> {
-        let metrics = &self.metrics;
-        let left = self.unread.get_or_insert_with(|| {
+    fn poll_exchanged(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<usize>> {
+        let door = &self.door;
+        let left = self.exchanged.get_or_insert_with(|| {
             let status = status(theirs);
-            metrics.unread(status.as_u16());
-            reply::unread(status, &format!("{:032x}", fastrand::u128(..)))
+            door.metrics.refused_head("parser", status.as_u16());
+            reply::unread(&refusal::of_pingora(status), &refusal::new_request_id())
         });
         while !left.is_empty() {
-            let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             left.advance(written.min(left.len()));
         }
         Poll::Ready(Ok(theirs.len()))
+    }
+
+    /// Looks at what was written.
+    fn wrote(&mut self, bytes: &[u8]) {
+        match &mut self.manner {
+            Manner::Http1(gate) => gate.answered(bytes),
+            Manner::Http2(guard) => guard.sent(bytes, &self.door),
+            Manner::Over(_) => {}
+        }
     }
 }
 
@@ -78,42 +128,39 @@ fn status(head: &[u8]) -> StatusCode {
     head.get(9..12).and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-#[async_trait]
-impl Peek for Client {
-    /// Fills `buf` with what came first; what did not come stays as it was.
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        while self.seen.len() < buf.len() && PREFACE.starts_with(&self.seen) {
-            if self.stream.read_buf(&mut self.seen).await? == 0 {
-                break;
+impl AsyncRead for Client {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.manner {
+                Manner::Http1(gate) => match ready!(gate.poll_read(&mut this.stream, &this.door.http1, cx, out))? {
+                    None => return Poll::Ready(Ok(())),
+                    Some(refused) => this.refuse(refused),
+                },
+                Manner::Http2(guard) => match ready!(guard.poll_read(&mut this.stream, &this.door, cx, out))? {
+                    None => return Poll::Ready(Ok(())),
+                    Some(farewell) => this.manner = Manner::Over(farewell),
+                },
+                Manner::Over(farewell) => return farewell.poll(&mut this.stream, cx).map(Ok),
             }
         }
-        buf.iter_mut().zip(&self.seen).for_each(|(to, from)| *to = *from);
-        Ok(true)
-    }
-}
-
-impl AsyncRead for Client {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.seen.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let length = self.seen.len().min(buf.remaining());
-        buf.put_slice(self.seen.get(..length).unwrap_or_default());
-        self.seen.advance(length);
-        if self.seen.is_empty() {
-            self.seen = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Client {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if Clock::is_unread() {
-            return self.poll_unread(cx, buf);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this.manner {
+            // What HTTP/2 still has to say would stand behind the end.
+            Manner::Over(_) => return Poll::Ready(Ok(bytes.len())),
+            _ if Clock::is_unread() => return this.poll_exchanged(cx, bytes),
+            _ => {}
         }
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.taken(written.is_ready());
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = written {
+            this.wrote(bytes.get(..length).unwrap_or_default());
+        }
+        this.taken(written.is_ready());
         written
     }
 
@@ -125,13 +172,21 @@ impl AsyncWrite for Client {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if Clock::is_unread() {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if matches!(this.manner, Manner::Over(_)) || Clock::is_unread() {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-            return self.poll_unread(cx, first);
+            return Pin::new(this).poll_write(cx, first);
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.taken(written.is_ready());
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(mut left)) = written {
+            for buf in bufs {
+                let length = left.min(buf.len());
+                this.wrote(buf.get(..length).unwrap_or_default());
+                left -= length;
+            }
+        }
+        this.taken(written.is_ready());
         written
     }
 
@@ -144,8 +199,14 @@ impl AsyncWrite for Client {
 impl Shutdown for Client {
     async fn shutdown(&mut self) {
         self.stream.shutdown().await;
+        if matches!(&self.manner, Manner::Http1(gate) if gate.is_mid_body()) {
+            farewell::linger(&mut self.stream).await;
+        }
     }
 }
+
+#[async_trait]
+impl Peek for Client {}
 
 impl UniqueID for Client {
     fn id(&self) -> UniqueIDType {
@@ -158,8 +219,9 @@ impl Ssl for Client {
         self.stream.get_ssl_digest()
     }
 
+    /// Also where the preface has told.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
+        self.is_http2().then_some(ALPN::H2)
     }
 }
 
@@ -186,80 +248,5 @@ impl GetProxyDigest for Client {
 impl GetSocketDigest for Client {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.stream.get_socket_digest()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncWriteExt;
-
-    use super::*;
-
-    fn client(stream: tokio::io::DuplexStream) -> Client {
-        Client::new(Box::new(stream), Arc::new(Metrics::new(&crate::config::observe::Metrics::default()).unwrap()))
-    }
-
-    #[tokio::test]
-    async fn an_answer_before_the_hooks_is_exchanged_for_ours() {
-        let (near, mut far) = tokio::io::duplex(4096);
-        let mut client = client(near);
-        let metrics = client.metrics.clone();
-        Clock::drive(async move {
-            client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nServer: Pingora\r\n").await.unwrap();
-            client.write_all(b"more\r\n\r\n").await.unwrap();
-        })
-        .await;
-        let mut read = String::new();
-        far.read_to_string(&mut read).await.unwrap();
-        assert!(read.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && read.ends_with('}'), "{read}");
-        assert!(!read.contains("Pingora") && !read.contains("more"), "{read}");
-        assert!(metrics.render([]).contains("banyan_requests_flagged_total{flag=\"DPE\"} 1"));
-    }
-
-    #[tokio::test]
-    async fn what_the_hooks_answer_passes() {
-        let (near, mut far) = tokio::io::duplex(4096);
-        let mut client = client(near);
-        Clock::drive(async move {
-            Clock::current().begin();
-            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-        })
-        .await;
-        let mut read = String::new();
-        far.read_to_string(&mut read).await.unwrap();
-        assert_eq!(read, "HTTP/1.1 400 Bad Request\r\n\r\n");
-    }
-
-    async fn check(sent: &[u8], is_http2: bool) {
-        let (near, mut far) = tokio::io::duplex(64);
-        let mut client = client(near);
-        far.write_all(sent).await.unwrap();
-        let mut first = [0; 24];
-        assert!(client.try_peek(&mut first).await.unwrap());
-        assert_eq!(first == *PREFACE, is_http2, "{}", sent.escape_ascii());
-        let mut read = vec![0; sent.len()];
-        client.read_exact(&mut read).await.unwrap();
-        assert_eq!(read, sent, "nothing is lost by the look");
-    }
-
-    #[tokio::test]
-    async fn the_look_ends_with_the_first_byte_that_is_not_the_prefaces() {
-        check(PREFACE, true).await;
-        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nframes", true).await;
-        check(b"GET / HTTP/1.0\r\n\r\n", false).await;
-        check(b"P\r\n", false).await;
-        check(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n", false).await;
-    }
-
-    #[tokio::test]
-    async fn a_client_that_leaves_in_the_preface_is_read_to_its_end() {
-        let (near, mut far) = tokio::io::duplex(64);
-        far.write_all(b"PRI").await.unwrap();
-        drop(far);
-        let mut client = client(near);
-        client.try_peek(&mut [0; 24]).await.unwrap();
-        let mut read = Vec::new();
-        client.read_to_end(&mut read).await.unwrap();
-        assert_eq!(read, b"PRI");
     }
 }

@@ -1,82 +1,137 @@
-//! Between the socket and `ProxyHttp`: Pingora's own listening service accepts; this counts connections and puts each request
-//! under its clock.
+//! Between the socket and `ProxyHttp`. Pingora's own listening service accepts; what it hands over goes through here: a place among
+//! the connections of its listener, the PROXY protocol's header, TLS, and then its requests, each under its clock.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    listeners::Listeners,
+    listeners::{L4BufferSettings, Listeners},
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
     services::listening::Service,
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
-
-use self::client::Client;
-use crate::{
-    certs::Showcase,
-    config::Config,
-    deadline::Clock,
-    observe::metrics::{ListenerMetrics, Metrics},
-    stores::Stores,
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep_until, timeout_at},
 };
 
+use self::{caps::Place, client::Client, door::Door};
+use crate::{config::listener::ProxyProtocol, deadline::Clock, exchange, live::Live};
+
+mod caps;
 mod client;
+mod door;
+mod farewell;
+pub mod http1;
+pub mod http2;
+pub mod ports;
+mod proxied;
+mod refusal;
+mod timer;
 pub mod tls;
 
-/// Longest silence of an HTTP/2 connection without streams.
-const H2_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(75);
+/// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. Writing gathers
+/// an answer's head and a short body into one segment.
+const BUFFERS: (usize, usize) = (0, 8 << 10);
 
 /// The listeners of a configuration, with the gateway behind them.
-///
-/// # Errors
-/// TLS cannot be set up on a listener.
-pub fn service<G>(config: &Config, stores: &Stores, conf: &Arc<ServerConf>, gateway: G) -> pingora_core::Result<Service<Edge<G>>>
+pub fn service<G>(live: &Arc<Live>, conf: &Arc<ServerConf>, gateway: G) -> Service<Edge<G>>
 where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
     let mut listeners = Listeners::new();
-    let mut counted = Vec::with_capacity(config.listeners.len());
-    for (name, listener) in &config.listeners {
-        let address = listener.address.to_string();
-        listeners.add_tcp(&address);
-        counted.push((listener.address, stores.metrics.listener(name), stores.showcases.get(name).cloned()));
+    let mut doors = Vec::new();
+    for (name, listener) in &live.started_with().listeners {
+        listeners.add_listener(ports::endpoint(listener).l4_buffer(L4BufferSettings::new(BUFFERS.0, BUFFERS.1)));
+        doors.push(Arc::new(Door::new(name, listener, live)));
     }
-    Ok(Service::with_listeners("gateway".to_owned(), listeners, Edge::new(conf, gateway, counted, stores.metrics.clone())))
+    let mut options = HttpServerOptions::default();
+    // Else Pingora answers CONNECT itself, before any hook: bare and unlogged. The hooks refuse it.
+    options.allow_connect_method_proxying = true;
+    let mut proxy = HttpProxy::new(gateway, conf.clone());
+    proxy.server_options = Some(options);
+    proxy.handle_init_modules();
+    Service::with_listeners("gateway".to_owned(), listeners, Edge { proxy: Arc::new(proxy), doors })
 }
-
-type Door = (SocketAddr, ListenerMetrics, Option<Arc<Showcase>>);
 
 /// What Pingora's listening service hands connections to.
 pub struct Edge<G> {
-    requests: Arc<Requests<G>>,
-    /// By the address listened on.
-    counted: Vec<Door>,
-    metrics: Arc<Metrics>,
+    proxy: Arc<HttpProxy<G>>,
+    doors: Vec<Arc<Door>>,
 }
+
+/// Why a connection comes to nothing before its first request: the `reason` of a metric.
+type Reason = Cow<'static, str>;
 
 impl<G> Edge<G>
 where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    fn new(conf: &Arc<ServerConf>, gateway: G, counted: Vec<Door>, metrics: Arc<Metrics>) -> Self {
-        let mut proxy = HttpProxy::new(gateway, conf.clone());
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(H2_IDLE_MAX);
-        proxy.server_options = Some(options);
-        proxy.handle_init_modules();
-        Self { requests: Arc::new(Requests(Arc::new(proxy))), counted, metrics }
+    fn door(&self, stream: &Stream) -> Option<&Arc<Door>> {
+        let digest = stream.get_socket_digest()?;
+        let local = digest.local_addr()?;
+        self.doors.iter().find(|door| ports::is_local(&door.address, local))
     }
 
-    fn listener(&self, stream: &Stream) -> Option<&Door> {
-        let local = stream.get_socket_digest().and_then(|digest| digest.local_addr().and_then(|a| a.as_inet().copied()))?;
-        let is_of = |address: &SocketAddr| *address == local || (address.ip().is_unspecified() && address.port() == local.port());
-        self.counted.iter().find(|(address, ..)| is_of(address))
+    async fn carry(&self, stream: Stream, door: &Arc<Door>, shutdown: &ShutdownWatch) -> Result<(), Reason> {
+        let mut place = door.caps.enter().map_err(|full| full.reason())?;
+        let opened = Instant::now();
+        let due = opened + door.http1.header_timeout;
+        let client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
+        let requests = Arc::new(Requests {
+            proxy: self.proxy.clone(),
+            old_at: door.old_at(opened),
+            door: door.clone(),
+            carried: AtomicU32::new(0),
+            enough: Notify::new(),
+        });
+        match client.is_http2() {
+            true => requests.http2(client, shutdown).await,
+            false => requests.http1(client, shutdown).await,
+        }
+        Ok(())
     }
+}
+
+/// From an accepted connection to one that can carry requests.
+async fn open(stream: Stream, door: &Arc<Door>, place: &mut Place, due: Instant) -> Result<Client, Reason> {
+    let is_trusted = |address: SocketAddr| door.live.snapshot().is_trusted(&address.ip());
+    let stream = match door.proxy_protocol {
+        ProxyProtocol::Off => stream,
+        ProxyProtocol::Required if !is_trusted(peer(&stream)) => return Err("untrusted_proxy".into()),
+        ProxyProtocol::Required => proxied::read(stream).await?,
+    };
+    let peer = peer(&stream);
+    if !is_trusted(peer) {
+        place.of(peer.ip()).map_err(|full| full.reason())?;
+    }
+    let stream = match &door.showcase {
+        None => stream,
+        Some(showcase) => {
+            let secured = tls::accept(showcase, stream).await;
+            Box::new(secured.map_err(|failure| format!("tls_{}", failure.label()))?)
+        }
+    };
+    Client::meet(stream, door.clone(), due).await.map_err(|_| "closed".into())
+}
+
+/// Who connects.
+fn peer(stream: &Stream) -> SocketAddr {
+    let digest = stream.get_socket_digest();
+    let ends = digest.as_ref().map(|digest| (digest.peer_addr(), digest.local_addr()));
+    ends.and_then(|(theirs, ours)| exchange::peer(theirs, ours)).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
 }
 
 #[async_trait]
@@ -86,23 +141,72 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let (_, metrics, showcase) = self.listener(&stream)?;
-        let _open = metrics.accepted();
-        let stream = match showcase {
-            Some(showcase) => Box::new(tls::accept(showcase, stream).await.ok()?),
-            None => stream,
-        };
-        let client = Client::new(stream, self.metrics.clone());
-        self.requests.process_new(Box::new(client), shutdown).await
+        let door = self.door(&stream)?;
+        let _open = door.metrics.accepted();
+        if let Err(reason) = self.carry(stream, door, shutdown).await {
+            door.metrics.refused(&reason);
+        }
+        None
     }
 
     async fn cleanup(&self) {
-        self.requests.http_cleanup().await;
+        self.proxy.http_cleanup().await;
     }
 }
 
-/// Each request of each connection, HTTP/1 or HTTP/2.
-struct Requests<G>(Arc<HttpProxy<G>>);
+/// The requests of one connection.
+struct Requests<G> {
+    proxy: Arc<HttpProxy<G>>,
+    door: Arc<Door>,
+    /// When the client is asked to open another connection.
+    old_at: Instant,
+    carried: AtomicU32,
+    /// It has carried as many as it may.
+    enough: Notify,
+}
+
+impl<G> Requests<G>
+where
+    G: ProxyHttp + Send + Sync + 'static,
+    G::CTX: Send + Sync,
+{
+    /// Carries one request after the other.
+    async fn http1(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
+        let mut session = ServerSession::new_http1(Box::new(client));
+        loop {
+            // How long is waited for the next head is the gate's to say.
+            session.set_keepalive((!self.is_last(shutdown)).then_some(0));
+            let Some(reused) = self.process_new_http(session, shutdown).await else { return };
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+
+    /// Carries requests until the client leaves, or is asked to: those that go on are carried to their end.
+    async fn http2(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
+        let (end, ends) = watch::channel(false);
+        let mut carrying = std::pin::pin!(self.process_new(Box::new(client), &ends));
+        let mut shutdown = shutdown.clone();
+        tokio::select! {
+            biased;
+            _ = &mut carrying => return,
+            _ = shutdown.wait_for(|down| *down) => {}
+            () = self.enough.notified() => {}
+            () = sleep_until(self.old_at.into()) => {}
+        }
+        end.send_replace(true);
+        carrying.await;
+    }
+
+    /// Whether the next request is to be the connection's last.
+    fn is_last(&self, shutdown: &ShutdownWatch) -> bool {
+        let enough = |most| self.carried.load(Relaxed) + 1 >= most;
+        *shutdown.borrow() || Instant::now() >= self.old_at || self.door.requests_per_connection.is_some_and(enough)
+    }
+}
 
 #[async_trait]
 impl<G> HttpServerApp for Requests<G>
@@ -111,18 +215,18 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        Clock::drive(self.0.process_new_http(session, shutdown)).await
+        let carried = self.carried.fetch_add(1, Relaxed) + 1;
+        if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
+            self.enough.notify_one();
+        }
+        Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
+        Some(self.door.h2.clone())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
-    }
-
-    async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        Some(&self.door.options)
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     certs,
     config::{
         self, Config,
+        address::ListenAddress,
         load::Loaded,
         problem::{Path, Problem},
         route::{Share, Target},
@@ -117,8 +118,11 @@ fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let shown = tls().flat_map(|tls| &tls.certificates);
     let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
     let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
-    let of_upstreams = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
-    shown.chain(of_clients).chain(of_upstreams)
+    let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
+    let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
+    let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+    let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
+    shown.chain(of_clients).chain(own).chain(of_upstreams)
 }
 
 struct Compiler<'a> {
@@ -177,19 +181,21 @@ impl Compiler<'_> {
                 .help("add one: `listeners: { web: { address: 127.0.0.1:8080 } }`");
             self.meaning(|_, found| found.push(problem));
         }
-        let mut taken: BTreeMap<std::net::SocketAddr, Path> = BTreeMap::new();
+        let (mut found, mut taken) = (Vec::new(), Vec::new());
         if let Some(admin) = &self.loaded.config.admin {
-            taken.insert(admin.address, Path::root().key("admin").key("address"));
+            taken.push((&admin.address, false, Path::root().key("admin").key("address")));
         }
-        let mut twice = Vec::new();
-        for (name, listener) in listeners.iter().filter(|(_, listener)| listener.address.port() != 0) {
-            let here = at.key(name.as_str()).key("address");
-            if let Some(there) = taken.insert(listener.address, here.clone()) {
-                let message = format!("the address `{}` is taken already", listener.address);
-                twice.push(Problem::error(here, message).also(there, "taken here"));
+        for (name, listener) in listeners {
+            let here = at.key(name.as_str());
+            found.extend(idle_option(listener, &here));
+            let (address, here) = (&listener.address, here.key("address"));
+            if let Some((other, _, there)) = taken.iter().find(|(other, only, _)| address.meets(listener.ipv6_only, other, *only))
+            {
+                found.push(clash(address, &here, other, there));
             }
+            taken.push((address, listener.ipv6_only, here));
         }
-        self.meaning(|_, found| found.extend(twice));
+        self.meaning(|_, problems| problems.extend(found));
     }
 
     /// A host that could never be asked for would be an option that does nothing.
@@ -225,7 +231,10 @@ impl Compiler<'_> {
         let mut compiled = BTreeMap::new();
         for (name, upstream) in &self.loaded.config.upstreams {
             match Upstream::compile(name, upstream, &self.stores.upstreams) {
-                Ok(upstream) => drop(compiled.insert(name.clone(), upstream)),
+                Ok(upstream) => {
+                    self.meaning(|_, problems| problems.extend_from_slice(upstream.warnings()));
+                    compiled.insert(name.clone(), upstream);
+                }
                 Err(found) => self.meaning(|_, problems| problems.extend(found)),
             }
         }
@@ -364,6 +373,32 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+}
+
+/// An option that has no meaning for the kind of address.
+fn idle_option(listener: &config::Listener, at: &Path) -> Option<Problem> {
+    match &listener.address {
+        address if listener.ipv6_only && !address.is_ipv6_wildcard() => {
+            Some(Problem::error(at.key("ipv6_only"), "`ipv6_only` is for `[::]`, which serves IPv4 too without it"))
+        }
+        ListenAddress::Unix(_) if listener.reuse_port => {
+            Some(Problem::error(at.key("reuse_port"), "a Unix socket cannot be shared by processes"))
+        }
+        ListenAddress::Tcp(_) if listener.mode.is_some() => {
+            Some(Problem::error(at.key("mode"), "`mode` is for Unix sockets, whose files have permissions"))
+        }
+        _ => None,
+    }
+}
+
+fn clash(address: &ListenAddress, at: &Path, other: &ListenAddress, there: &Path) -> Problem {
+    let problem =
+        Problem::error(at.clone(), format!("the address `{address}` is taken already")).also(there.clone(), "taken here");
+    let is_v4 = |address: &ListenAddress| address.tcp().is_some_and(|tcp| tcp.ip().to_canonical().is_ipv4());
+    match is_v4(address) != is_v4(other) {
+        true => problem.help("`[::]` serves IPv4 too, unless it has `ipv6_only: true`"),
+        false => problem,
     }
 }
 

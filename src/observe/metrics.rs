@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -41,6 +41,10 @@ pub struct Metrics {
     retries: IntCounterVec,
     connections: IntGaugeVec,
     connections_total: IntCounterVec,
+    connections_refused: IntCounterVec,
+    heads_refused: IntCounterVec,
+    http2_floods: IntCounterVec,
+    http2_ended: IntCounterVec,
     generation: IntGauge,
     reload_success: IntGauge,
     reload_time: IntGauge,
@@ -67,8 +71,11 @@ pub struct UpstreamMetrics {
 /// The series of one listener. A clone counts in the same series.
 #[derive(Clone, Debug)]
 pub struct ListenerMetrics {
+    name: ListenerName,
     current: IntGauge,
     total: IntCounter,
+    /// What goes wrong is looked up by its name: it is seldom.
+    metrics: Arc<Metrics>,
 }
 
 /// A connection counts as open until this is dropped.
@@ -114,6 +121,26 @@ impl Metrics {
             retries: new.counters("upstream_retries_total", "Tries after the first, by upstream.", &["upstream"])?,
             connections: new.gauges("connections", "Open client connections, by listener.", "listener")?,
             connections_total: new.counters("connections_total", "Accepted client connections, by listener.", &["listener"])?,
+            connections_refused: new.counters(
+                "connections_refused_total",
+                "Client connections closed before their first request, by listener and why.",
+                &["listener", "reason"],
+            )?,
+            heads_refused: new.counters(
+                "request_heads_refused_total",
+                "Request heads that went no further than the edge, by listener and why.",
+                &["listener", "reason"],
+            )?,
+            http2_floods: new.counters(
+                "http2_floods_total",
+                "HTTP/2 connections closed because of too many frames that cost the client nothing, by listener and kind.",
+                &["listener", "kind"],
+            )?,
+            http2_ended: new.counters(
+                "http2_ended_total",
+                "GOAWAY and RST_STREAM frames sent to clients, by listener, frame and error code.",
+                &["listener", "frame", "code"],
+            )?,
             generation: new.gauge("config_generation", "Number of the active configuration since the start.")?,
             reload_success: new
                 .gauge("config_last_reload_success", "1 if the last load of the configuration was published, else 0.")?,
@@ -151,8 +178,10 @@ impl Metrics {
         }
     }
 
-    pub fn listener(&self, name: &ListenerName) -> ListenerMetrics {
+    pub fn listener(self: &Arc<Self>, name: &ListenerName) -> ListenerMetrics {
         ListenerMetrics {
+            name: name.clone(),
+            metrics: self.clone(),
             current: self.connections.with_label_values(&[name.as_str()]),
             total: self.connections_total.with_label_values(&[name.as_str()]),
         }
@@ -257,6 +286,37 @@ impl ListenerMetrics {
         self.total.inc();
         self.current.inc();
         Open(self.current.clone())
+    }
+
+    /// A connection was closed before its first request.
+    pub fn refused(&self, reason: &str) {
+        self.count(&self.metrics.connections_refused, &[reason]);
+    }
+
+    /// A request head went no further than the edge.
+    pub fn refused_head(&self, reason: &str, status: u16) {
+        self.count(&self.metrics.heads_refused, &[reason]);
+        self.metrics.unread(status);
+    }
+
+    /// An HTTP/2 connection was closed for what it sent.
+    pub fn flood(&self, kind: &str) {
+        self.count(&self.metrics.http2_floods, &[kind]);
+    }
+
+    /// A GOAWAY was sent.
+    pub fn goaway(&self, code: &str) {
+        self.count(&self.metrics.http2_ended, &["goaway", code]);
+    }
+
+    /// A RST_STREAM was sent.
+    pub fn reset(&self, code: &str) {
+        self.count(&self.metrics.http2_ended, &["rst_stream", code]);
+    }
+
+    fn count(&self, counters: &IntCounterVec, labels: &[&str]) {
+        let labels: Vec<_> = std::iter::once(self.name.as_str()).chain(labels.iter().copied()).collect();
+        counters.with_label_values(&labels).inc();
     }
 }
 

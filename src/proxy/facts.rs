@@ -12,6 +12,7 @@ use super::forwarded::{self, Hops};
 use crate::{
     config::{paths::EncodedSlashes, route::Scheme},
     exchange::{Facts, Stop},
+    proxy_protocol::Addresses,
     route::{host, path},
 };
 
@@ -32,7 +33,7 @@ const REQUEST_ID: &str = "x-request-id";
 /// Reads the facts of a request.
 ///
 /// # Errors
-/// A head that can be understood in more ways than one, or none.
+/// A head that can be understood in more ways than one, or none; a tunnel is asked for, whose target is no path.
 pub fn read(
     head: &RequestHeader,
     connection: Connection,
@@ -42,6 +43,9 @@ pub fn read(
     request_id: HeaderValue,
     started: Instant,
 ) -> Result<Facts, Stop> {
+    if head.method == Method::CONNECT {
+        return Err(Stop::Tunnel);
+    }
     let (authority, target) = split_target(head)?;
     let (raw_path, query) = split_query(target)?;
     let path = path::normalise(raw_path.as_bytes(), slashes).map_err(Stop::Malformed)?;
@@ -135,6 +139,13 @@ fn named_host(head: &RequestHeader, authority: Option<&str>) -> Result<(String, 
 /// Reads what earlier proxies said, if the peer is trusted to say it.
 pub fn hops(headers: &HeaderMap, trusted: bool) -> Hops {
     if trusted { forwarded::read(headers) } else { Hops::default() }
+}
+
+/// The ends of the client's connection, for a service that is told them. A client behind other proxies has no port that we know.
+pub fn ends(facts: &Facts, local: Option<&SocketAddr>) -> Addresses {
+    let port = if facts.client == facts.peer.ip() { facts.peer.port() } else { 0 };
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    Addresses { source: (facts.client, port).into(), destination: local.copied().unwrap_or(unknown) }
 }
 
 #[cfg(test)]

@@ -44,12 +44,12 @@ pub fn upstream(error: &Error, head_came: bool) -> UpstreamFault {
 }
 
 /// How a service failed us when a deadline passed and its connection was ended for it. Of a body that did not move on it is not to
-/// blame: the client may have been silent.
+/// blame: the client may have been silent; nor of a call for which the client gave too little time.
 pub fn of_silence(expired: Expired) -> Option<UpstreamFault> {
     match expired {
         Expired::Request | Expired::Response => Some(UpstreamFault::ResponseTimeout),
         Expired::Idle => Some(UpstreamFault::IdleTimeout),
-        Expired::Upload => None,
+        Expired::Upload | Expired::Call => None,
     }
 }
 
@@ -60,6 +60,7 @@ mod tests {
     #[test]
     fn a_service_is_not_blamed_for_a_client_that_stops_sending() {
         assert_eq!(of_silence(Expired::Upload), None);
+        assert_eq!(of_silence(Expired::Call), None);
         assert_eq!(of_silence(Expired::Response), Some(UpstreamFault::ResponseTimeout));
         assert_eq!(of_silence(Expired::Idle), Some(UpstreamFault::IdleTimeout));
     }

@@ -3,8 +3,9 @@
 //! Pingora refuses the worst of them before any hook. It accepts Transfer-Encoding beside Content-Length, which RFC 9112 §6.1 allows
 //! a server to refuse, and lists of equal lengths, which it would pass on as they came.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 
 use crate::exchange::Stop;
 
@@ -24,14 +25,27 @@ pub fn check(session: &ServerSession) -> Result<(), Stop> {
     one_length(headers)
 }
 
-/// Whether a service's answer names a transfer coding that nobody asked for, or names one twice. We read `chunked` alone, and offer
-/// no other (TE goes no further than us).
-pub fn is_strangely_coded(response: &HeaderMap) -> bool {
-    let mut codings = response.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
+/// Whether a service's answer is not HTTP as we know it: a status of no class, more than one length, a transfer coding that nobody
+/// asked for, one that is named twice, or one in HTTP/1.0, which has none (RFC 9112 §6.1). We read `chunked` alone, and offer no other (TE goes no further than us).
+pub fn is_strange(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let strangely_coded = match (codings.next(), codings.next()) {
         (None, _) => false,
-        (Some(only), None) => !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(only), None) => response.version < Version::HTTP_11 || !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => true,
+    };
+    strangely_coded || response.status.as_u16() >= 600 || one_length(&response.headers).is_err()
+}
+
+/// Takes out what a response that never has a body says of one (RFC 9112 §6.1, RFC 9110 §8.6): another reader might wait for it, or take the
+/// next response for it. A 304 may say how long the body would be.
+pub fn settle_bodiless(response: &mut ResponseHeader) {
+    let none = response.status.is_informational() || response.status == StatusCode::NO_CONTENT;
+    if none {
+        response.remove_header(&header::CONTENT_LENGTH);
+    }
+    if none || response.status == StatusCode::NOT_MODIFIED {
+        response.remove_header(&header::TRANSFER_ENCODING);
     }
 }
 
@@ -58,6 +72,42 @@ mod tests {
     fn a_length_in_the_head_as_it_came_is_seen() {
         assert!(has_length(b"GET / HTTP/1.1\r\nContent-LENGTH: 3\r\nTransfer-Encoding: chunked\r\n\r\n"));
         assert!(!has_length(b"GET /content-length: HTTP/1.1\r\nX-Content-Length: 3\r\n\r\n"));
+    }
+
+    fn response(status: u16, version: Version, fields: &[(&'static str, &'static str)]) -> ResponseHeader {
+        let mut head = ResponseHeader::build(status, None).unwrap();
+        head.set_version(version);
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn a_response_that_is_no_http_is_strange() {
+        let chunked = ("transfer-encoding", "chunked");
+        assert!(!is_strange(&response(200, Version::HTTP_11, &[])));
+        assert!(!is_strange(&response(599, Version::HTTP_11, &[chunked])));
+        assert!(!is_strange(&response(200, Version::HTTP_10, &[("content-length", "1")])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[("content-length", "1, 1")])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[("content-length", "1"), ("content-length", "1")])));
+        assert!(is_strange(&response(600, Version::HTTP_11, &[])));
+        assert!(is_strange(&response(999, Version::HTTP_2, &[])));
+        assert!(is_strange(&response(200, Version::HTTP_10, &[chunked])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[chunked, chunked])));
+        assert!(is_strange(&response(200, Version::HTTP_11, &[("transfer-encoding", "gzip, chunked")])));
+    }
+
+    #[test]
+    fn a_response_that_has_no_body_says_nothing_of_one() {
+        let settled = |status| {
+            let mut head = response(status, Version::HTTP_11, &[("content-length", "5"), ("transfer-encoding", "chunked")]);
+            settle_bodiless(&mut head);
+            (head.headers.contains_key("content-length"), head.headers.contains_key("transfer-encoding"))
+        };
+        assert_eq!([103, 101, 204].map(settled), [(false, false); 3]);
+        assert_eq!(settled(304), (true, false));
+        assert_eq!(settled(200), (true, true));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 
 use super::{
     ctx::{Ctx, Tries},
-    forwarded, no_permit,
+    forwarded, grpc, no_permit,
 };
 use crate::{
     exchange::{Captures, Facts, Stop},
@@ -50,6 +50,9 @@ pub fn prepare(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
     join_cookies(head).map_err(fault)?;
     forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
     head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
+    if let Some(left) = ctx.clock.call_left() {
+        grpc::tell(head, left).map_err(fault)?;
+    }
     if let Some(trace) = &ctx.trace {
         trace.apply(head).map_err(fault)?;
     }

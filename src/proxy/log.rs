@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::{ctx::Ctx, head};
 use crate::{
-    exchange::{Facts, Flag},
+    exchange::{self, Facts, Flag},
     observe::{Record, Tls, line},
     reply::Told,
     stores::Stores,
@@ -92,7 +92,7 @@ fn tls_version(name: &str) -> &str {
 /// What can be said of a request whose head could not be read in one way: nothing that it claims.
 pub fn unreadable(session: &Session, request_id: Option<&HeaderValue>, started: Instant) -> Facts {
     let head = session.req_header();
-    let peer = session.client_addr().and_then(|address| address.as_inet().copied());
+    let peer = exchange::peer(session.client_addr(), session.server_addr());
     let peer = peer.unwrap_or_else(|| std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
     Facts {
         method: head.method.clone(),

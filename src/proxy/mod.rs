@@ -19,11 +19,16 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use self::{ctx::Ctx, facts::Connection, fault::Meaning};
+use self::{
+    ctx::Ctx,
+    facts::Connection,
+    fault::Meaning,
+    time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
+};
 use crate::{
     certs,
     config::route::Scheme,
-    exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
+    exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
@@ -38,17 +43,17 @@ pub mod facts;
 pub mod fault;
 pub mod forwarded;
 mod framing;
+mod grpc;
 mod head;
 mod log;
+mod time;
+mod upgrade;
 
 /// Most tries to connect for one request: the first, and others on other endpoints.
 const TRIES_MAX: u8 = 3;
 
 /// How long an idle client connection is kept, in seconds.
 const KEEPALIVE_SECONDS: u64 = 75;
-
-/// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
-const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -80,6 +85,7 @@ impl Gateway {
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
         let framed = framing::check(session.as_downstream());
+        upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
         ctx.hops = facts::hops(&head.headers, connection.trusted);
@@ -87,8 +93,14 @@ impl Gateway {
         let is_trusted = |address: &std::net::IpAddr| snapshot.is_trusted(address);
         let read =
             framed.and_then(|()| facts::read(head, connection, &ctx.hops, is_trusted, snapshot.slashes, request_id, ctx.started));
-        let facts = match read {
-            Ok(facts) => facts,
+        let limit = grpc::timeout(&head.headers);
+        let facts = match read.and_then(|facts| limit.map(|limit| (facts, limit))) {
+            Ok((facts, limit)) => {
+                if let Some(limit) = limit {
+                    ctx.clock.call_by(ctx.started + limit);
+                }
+                facts
+            }
             Err(stop) => {
                 let unmatched = snapshot.unmatched.clone();
                 drop(snapshot);
@@ -136,17 +148,20 @@ impl Gateway {
             tracing::error!(error = format!("{fault:#}"), "fault of the gateway");
         }
         let told = ctx.stop(stop);
-        if matches!(stop, Stop::Framing(_)) {
+        // What follows may be meant for the other end of a tunnel, or for a request that we see another end of.
+        if matches!(stop, Stop::Framing(_) | Stop::Tunnel) {
             session.set_keepalive(None);
         }
         let request_id = ctx.request_id.clone().unwrap_or(HeaderValue::from_static("-"));
-        let reply = Reply::of(stop, &told, &session.req_header().headers, &request_id)?;
+        let reply = Reply::of(stop, &told, session.req_header(), &request_id)?;
         self.answer(session, ctx, reply).await
     }
 
     /// Picks an endpoint that was not tried yet.
-    fn pick(&self, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
-        let (Some(route), Some(upstream), Some(_permit)) = (&ctx.route, &ctx.tries.upstream, &ctx.permit) else {
+    fn pick(&self, session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
+        let (Some(route), Some(facts), Some(upstream), Some(_permit)) =
+            (&ctx.route, &ctx.facts, &ctx.tries.upstream, &ctx.permit)
+        else {
             return Err(no_permit());
         };
         if ctx.clock.left().is_some_and(|left| left.is_zero()) {
@@ -154,7 +169,11 @@ impl Gateway {
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
-        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
+        let mut peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
+        if ctx.tries.upgrades {
+            upgrade::prepare(&mut peer, &ctx.clock);
+        }
         // What was learnt of the try before says nothing of this one.
         (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
@@ -162,16 +181,6 @@ impl Gateway {
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
-}
-
-/// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
-fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
-    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
-    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
-    if session.as_downstream_mut().is_body_empty() {
-        ctx.clock.request_by(Some(ctx.started + timeouts.request));
-    }
-    ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
 
 /// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
@@ -185,28 +194,10 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     session.as_downstream_mut().write_continue_response().await
 }
 
-/// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
-/// a body to send, so that a long upload does not count.
-fn request_sent(ctx: &Ctx) {
-    let Some(timeouts) = ctx.tries.timeouts else { return };
-    let now = Instant::now();
-    ctx.clock.response_by(now + timeouts.response);
-    if ctx.clock.left().is_none() {
-        ctx.clock.request_by(Some(now + timeouts.request));
-    }
-}
-
-/// Arms `timeouts.idle` anew.
-fn idle_from_now(ctx: &Ctx) {
-    if let Some(timeouts) = ctx.tries.timeouts {
-        ctx.clock.idle_for(timeouts.idle);
-    }
-}
-
 /// What the connection says of itself.
 fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
-    let peer = session.client_addr().and_then(|address| address.as_inet());
-    let peer = *peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let peer = exchange::peer(session.client_addr(), session.server_addr());
+    let peer = peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
@@ -275,7 +266,7 @@ impl ProxyHttp for Gateway {
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
-        match self.pick(ctx) {
+        match self.pick(session, ctx) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
                 Ok(true)
@@ -287,24 +278,27 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
-            None => self.pick(ctx).map_err(|stop| stopped(ctx, stop)),
+            None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
         }
     }
 
     fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
+        let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
-        if let Some(lease) = &mut ctx.tries.lease {
-            lease.report(Err(fault));
+        match &mut ctx.tries.lease {
+            // The endpoint had no more time than was left of the request's.
+            Some(_) if late && fault == UpstreamFault::ConnectTimeout => ctx.stopped = Some(Stop::RequestTimeout),
+            Some(lease) => lease.report(Err(fault)),
+            None => {}
         }
         if let Some(address) = peer.address().as_inet() {
             ctx.tries.tried.push(*address);
         }
-        let again = ctx.tries.count < TRIES_MAX && !ctx.clock.left().is_some_and(|left| left.is_zero());
-        error.set_retry(again);
+        error.set_retry(ctx.tries.count < TRIES_MAX && !late);
         error
     }
 
@@ -314,12 +308,12 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         fd: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let began = ctx.tries.began.unwrap_or(ctx.started);
         ctx.tries.connect = (!reused).then(|| began.elapsed());
-        ctx.clock.line(fd);
+        ctx.clock.line(fd, digest.and_then(|digest| digest.socket_digest.clone()));
         Ok(())
     }
 
@@ -331,9 +325,10 @@ impl ProxyHttp for Gateway {
     ) -> pingora_core::Result<()> {
         head::prepare(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         ctx.tries.sent = Some(Instant::now());
+        ctx.clock.cork();
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => begin_upload(session, ctx),
         }
         Ok(())
     }
@@ -354,10 +349,13 @@ impl ProxyHttp for Gateway {
         if route.chain.watches_body() && !session.was_upgraded() {
             route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
         }
+        if end {
+            ctx.clock.uncork();
+        }
         match ctx.tries.head_came {
             true => idle_from_now(ctx),
             false if end => request_sent(ctx),
-            false => ctx.clock.upload_by(Instant::now() + CLIENT_SILENCE_MAX),
+            false => ctx.clock.uploaded(chunk.as_ref().map_or(0, Bytes::len)),
         }
         Ok(())
     }
@@ -368,6 +366,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
+        framing::settle_bodiless(head);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -375,7 +374,7 @@ impl ProxyHttp for Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
-        if framing::is_strangely_coded(&head.headers) {
+        if framing::is_strange(head) {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
         ctx.clock.head_came();
@@ -459,6 +458,7 @@ impl ProxyHttp for Gateway {
         let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
+            _ if ctx.clock.refused().is_some() => Meaning::Stop(Stop::Framing(ctx.clock.refused().unwrap_or_default())),
             (None, Some(expired)) => Meaning::Stop(expired.into()),
             (None, None) => fault::meaning(error, head_came),
         };

@@ -1,8 +1,10 @@
 //! The forms of an answer of our own: problem+json (RFC 9457), HTML for browsers, gRPC in trailers-only form.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pingora_http::ResponseHeader;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use pingora_http::{RequestHeader, ResponseHeader};
 use serde::Serialize;
 
 use super::{Reply, Told};
@@ -14,7 +16,8 @@ pub enum Form {
     Problem,
     /// A page, for browsers.
     Html,
-    /// Status 200 and the gRPC status in the head, by the gRPC protocol over HTTP/2 ("Trailers-Only").
+    /// Status 200 and the gRPC status in the head, by the gRPC protocol over HTTP/2 ("Trailers-Only"): its calls, and those of gRPC-Web,
+    /// which may come over HTTP/1 (PROTOCOL-WEB.md).
     Grpc,
 }
 
@@ -31,13 +34,12 @@ struct Document<'a> {
 }
 
 impl Form {
-    /// The form that the request's headers ask for.
-    pub fn wanted_by(request: &HeaderMap) -> Self {
-        let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-        match request.get(header::CONTENT_TYPE) {
-            Some(value) if is_grpc(value) => Self::Grpc,
-            _ if prefers_html(request) => Self::Html,
-            _ => Self::Problem,
+    /// The form that the request asks for.
+    pub fn wanted_by(request: &RequestHeader) -> Self {
+        match () {
+            () if reads_grpc(request) => Self::Grpc,
+            () if prefers_html(&request.headers) => Self::Html,
+            () => Self::Problem,
         }
     }
 
@@ -49,6 +51,19 @@ impl Form {
             Self::Grpc => trailers_only(told),
         }
     }
+}
+
+/// Whether a request is a gRPC call: `application/grpc`, with `+proto` and the like, or `application/grpc-web`.
+pub fn is_grpc(request: &HeaderMap) -> bool {
+    request.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether the client can be told in gRPC's form: a call is a POST, over HTTP/2 unless it is gRPC-Web. Whoever else sends such a content
+/// type would take our refusal for a success.
+fn reads_grpc(request: &RequestHeader) -> bool {
+    let is_web =
+        || request.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"));
+    request.method == Method::POST && is_grpc(&request.headers) && (request.version == Version::HTTP_2 || is_web())
 }
 
 /// Whether the head already carries its trailers, so that nothing may follow.
@@ -68,8 +83,20 @@ fn trailers_only(told: &Told) -> pingora_core::Result<Reply> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
     head.insert_header(header::CONTENT_TYPE, "application/grpc")?;
     head.insert_header("grpc-status", told.grpc.to_string())?;
-    head.insert_header("grpc-message", told.detail)?;
+    head.insert_header("grpc-message", percent_encoded(told.detail))?;
     Ok(Reply { head, body: Bytes::new() })
+}
+
+/// A `grpc-message`: printable ASCII but `%` stands for itself, each other byte is written as `%XX`.
+fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 pub(super) fn problem(told: &Told, request_id: &str) -> Bytes {
@@ -124,7 +151,29 @@ mod tests {
     use crate::exchange::{Stop, testing};
 
     fn check(headers: &[(&'static str, &str)], expected: Form) {
-        assert_eq!(Form::wanted_by(&testing::head("GET", "/", headers).headers), expected, "{headers:?}");
+        assert_eq!(Form::wanted_by(&testing::head("GET", "/", headers)), expected, "{headers:?}");
+    }
+
+    fn call(method: &str, version: Version, content_type: &str) -> Form {
+        let mut head = testing::head(method, "/", &[("content-type", content_type), ("accept", "text/html")]);
+        head.set_version(version);
+        Form::wanted_by(&head)
+    }
+
+    #[test]
+    fn only_a_grpc_client_is_told_in_grpcs_form() {
+        assert_eq!(call("POST", Version::HTTP_2, "application/grpc"), Form::Grpc);
+        assert_eq!(call("POST", Version::HTTP_2, "application/grpc+proto"), Form::Grpc);
+        assert_eq!(call("POST", Version::HTTP_11, "application/grpc-web+proto"), Form::Grpc);
+        assert_eq!(call("POST", Version::HTTP_11, "application/grpc"), Form::Html);
+        assert_eq!(call("GET", Version::HTTP_2, "application/grpc"), Form::Html);
+        assert_eq!(call("HEAD", Version::HTTP_2, "application/grpc"), Form::Html);
+    }
+
+    #[test]
+    fn a_grpc_message_is_printable_whatever_it_says() {
+        assert_eq!(percent_encoded("100% of ä\n"), "100%25 of %C3%A4%0A");
+        assert_eq!(percent_encoded(" ~plain"), " ~plain");
     }
 
     #[test]
@@ -135,8 +184,6 @@ mod tests {
         check(&[("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")], Form::Html);
         check(&[("accept", "text/html;q=0.1, application/json")], Form::Problem);
         check(&[("accept", "text/html;q=0")], Form::Problem);
-        check(&[("content-type", "application/grpc+proto")], Form::Grpc);
-        check(&[("content-type", "application/grpc"), ("accept", "text/html")], Form::Grpc);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 //! The only module that knows which status a [`Stop`] has, and the only one beside `proxy` that writes to a client.
 //! Nothing of the inside is told: the detail is a fixed text for each kind of stop.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use pingora_core::protocols::http::HttpTask;
-use pingora_http::ResponseHeader;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::exchange::{Flag, Stop, UpstreamFault};
 
 mod form;
 
-pub use form::Form;
+pub use form::{Form, is_grpc};
 
 /// What is told of a stop.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,38 @@ pub fn told(stop: &Stop) -> Told {
     match stop {
         Stop::Malformed(rule) => told(S::BAD_REQUEST, 3, "malformed_request", "Malformed request", rule, F::ClientProtocol),
         Stop::Framing(rule) => told(S::BAD_REQUEST, 3, "ambiguous_framing", "Ambiguous request", rule, F::ClientProtocol),
+        Stop::UriTooLong => told(
+            S::URI_TOO_LONG,
+            3,
+            "uri_too_long",
+            "Request line too long",
+            "The request line is longer than this gateway accepts.",
+            F::ClientProtocol,
+        ),
+        Stop::Version => told(
+            S::HTTP_VERSION_NOT_SUPPORTED,
+            3,
+            "version_not_supported",
+            "HTTP version not supported",
+            "The request line names a version of HTTP that is not spoken here.",
+            F::ClientProtocol,
+        ),
+        Stop::TransferCoding => told(
+            S::NOT_IMPLEMENTED,
+            12,
+            "transfer_coding",
+            "Transfer coding not implemented",
+            "The only transfer coding understood here is chunked.",
+            F::ClientProtocol,
+        ),
+        Stop::HeadTimeout => told(
+            S::REQUEST_TIMEOUT,
+            4,
+            "header_timeout",
+            "Client timed out",
+            "The request head did not come in time.",
+            F::ClientProtocol,
+        ),
         Stop::Misdirected => told(
             S::MISDIRECTED_REQUEST,
             14,
@@ -59,6 +91,9 @@ pub fn told(stop: &Stop) -> Told {
             "This address is served for other methods; the Allow header names them.",
             F::NoRoute,
         ),
+        Stop::Tunnel => {
+            told(S::METHOD_NOT_ALLOWED, 12, "no_tunnel", "Method not allowed", "The gateway opens no tunnels.", F::ClientProtocol)
+        }
         Stop::Preflight => told(S::NO_CONTENT, 0, "preflight", "Preflight", "", F::None),
         Stop::BodyTooLarge => told(
             S::PAYLOAD_TOO_LARGE,
@@ -158,21 +193,16 @@ fn upstream_told(fault: UpstreamFault) -> Told {
     }
 }
 
-/// The answer to a head that could not be read, as it goes over an HTTP/1.1 connection that ends with it.
-pub fn unread(status: StatusCode, request_id: &str) -> bytes::Bytes {
-    let stop = match status {
-        StatusCode::METHOD_NOT_ALLOWED => Stop::Malformed("The gateway opens no tunnels."),
-        _ => Stop::Framing("The request could not be understood."),
-    };
-    let body = form::problem(&Told { status, ..told(&stop) }, request_id);
-    // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
-    let allow = if status == StatusCode::METHOD_NOT_ALLOWED { "Allow:\r\n" } else { "" };
+/// The answer to a head that goes no further than the edge, as it goes over an HTTP/1.1 connection that ends with it.
+pub fn unread(stop: &Stop, request_id: &str) -> bytes::Bytes {
+    let told = told(stop);
+    let (status, body) = (told.status, form::problem(&told, request_id));
     let head = format!(
-        "HTTP/1.1 {status}\r\n{allow}Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Request-Id: {request_id}\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Request-Id: {request_id}\r\n\
+         Content-Length: {}\r\nConnection: close\r\nDate: ",
         body.len()
     );
-    [head.as_bytes(), &body].concat().into()
+    [head.as_bytes(), get_cached_date().as_bytes(), b"\r\n\r\n", &body].concat().into()
 }
 
 /// An answer made here, whole, without framing headers: those are the connection's.
@@ -187,14 +217,18 @@ impl Reply {
     ///
     /// # Errors
     /// A header value that cannot be sent; none of ours is such.
-    pub fn of(stop: &Stop, told: &Told, request: &HeaderMap, request_id: &HeaderValue) -> pingora_core::Result<Self> {
+    pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
             Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
-        if let Stop::MethodNotAllowed(allow) = stop {
-            reply.head.insert_header(header::ALLOW, allow.clone())?;
-        }
+        let allow = match stop {
+            Stop::MethodNotAllowed(allow) => allow.clone(),
+            // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
+            Stop::Tunnel => HeaderValue::from_static(""),
+            _ => return Ok(reply),
+        };
+        reply.head.insert_header(header::ALLOW, allow)?;
         Ok(reply)
     }
 

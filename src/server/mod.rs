@@ -1,6 +1,6 @@
 //! The process: Pingora's server with the gateway, the keeper of the configuration and, if configured, the admin listener.
 
-use std::{net::TcpListener, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use pingora_core::{
@@ -8,12 +8,17 @@ use pingora_core::{
     services::{background::background_service, listening::Service},
 };
 
-use self::{doors::Doors, keeper::Keeper, signals::Signals};
+use self::{
+    activation::Inherited,
+    keeper::Keeper,
+    signals::Signals,
+    sockets::{Files, Opened, Sockets},
+};
 use tokio::signal::unix::SignalKind;
 
 use crate::{
     admin::{self, App},
-    config::{self, Config, process::Threads},
+    config::{self, Config, address::ListenAddress, process::Threads},
     edge,
     live::{Live, Source},
     observe::metrics::Endpoint,
@@ -21,9 +26,10 @@ use crate::{
     upstream::client,
 };
 
-mod doors;
+mod activation;
 mod keeper;
 mod signals;
+mod sockets;
 mod watch;
 
 /// Threads of the admin listener, which carries no traffic.
@@ -37,20 +43,23 @@ const POOL_SIZE: usize = 512;
 /// # Errors
 /// The first configuration is refused, or what it names cannot be had.
 pub fn run(source: Source) -> anyhow::Result<()> {
+    let mut inherited = Inherited::of_this_process();
     hold_signals()?;
     client::system_roots_readable().map_err(anyhow::Error::msg)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
-    addresses_are_free(config)?;
+    let mut files = Files::default();
+    let sockets = Sockets::of_listeners(config, &mut inherited, &mut files)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    let service = edge::service(config, live.stores(), &conf, gateway);
-    server.add_service(service.map_err(|error| anyhow::anyhow!("cannot listen: {error}"))?);
+    server.add_service(Opened::new(edge::service(&live, &conf, gateway), sockets));
     if let Some(admin) = &config.admin {
-        server.add_service(admin_service(admin, &live));
+        let sockets = Sockets::of_admin(admin, &mut inherited, &mut files)?;
+        server.add_service(Opened::new(admin_service(admin, &live), sockets));
     }
+    inherited.warn_of_the_rest();
     let signals = Signals::new(live.clone());
     server.add_service(background_service("keeper", Keeper::new(live.clone())));
     tell(config);
@@ -62,18 +71,17 @@ pub fn run(source: Source) -> anyhow::Result<()> {
 }
 
 fn admin_service(config: &config::Admin, live: &Arc<Live>) -> Service<App> {
-    let doors = Doors::of(live.started_with());
     let live = || live.clone();
     let (ready, active, metrics, reload) = (live(), live(), live(), live());
     let door = admin::Gateway {
-        not_ready: Box::new(move || doors.closed().into_iter().chain(ready.unready()).collect()),
+        not_ready: Box::new(move || ready.unready()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
         reload: Box::new(move || reload.reload()),
     };
     let mut service = Service::new("admin".to_owned(), App::new(config, door));
     service.threads = Some(ADMIN_THREADS);
-    service.add_tcp(&config.address.to_string());
+    service.add_listener(edge::ports::at(&config.address, None));
     service
 }
 
@@ -115,16 +123,6 @@ fn hold_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pingora panics when it cannot bind, in a thread of its own; so each address is tried first.
-fn addresses_are_free(config: &Config) -> anyhow::Result<()> {
-    let listeners = config.listeners.iter().map(|(name, listener)| (format!("listeners.{name}"), listener.address));
-    let admin = config.admin.iter().map(|admin| ("admin".to_owned(), admin.address));
-    for (key, address) in listeners.chain(admin) {
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address} ({key}.address)"))?;
-    }
-    Ok(())
-}
-
 fn server_conf(config: &Config) -> ServerConf {
     let threads = match config.process.threads {
         Threads::Fixed(threads) => threads.get(),
@@ -143,9 +141,17 @@ fn server_conf(config: &Config) -> ServerConf {
 fn tell(config: &Config) {
     for (name, listener) in &config.listeners {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        tracing::info!(listener = name.as_str(), "listening on {scheme}://{}", listener.address);
+        tracing::info!(listener = name.as_str(), "listening on {}", shown(scheme, &listener.address));
     }
     if let Some(admin) = &config.admin {
-        tracing::info!("admin on http://{}", admin.address);
+        tracing::info!("admin on {}", shown("http", &admin.address));
+    }
+}
+
+/// An address as a client would write it.
+fn shown(scheme: &str, address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}"),
+        ListenAddress::Unix(_) => format!("{address} ({scheme})"),
     }
 }

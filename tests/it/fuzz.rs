@@ -32,3 +32,18 @@ fn hosts() {
 fn configurations() {
     replay("config", 15, properties::config);
 }
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_protocol", 20, properties::proxy_protocol);
+}
+
+#[test]
+fn heads() {
+    replay("head", 25, properties::head);
+}
+
+#[test]
+fn chunked_bodies() {
+    replay("chunks", 20, properties::chunks);
+}

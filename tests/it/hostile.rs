@@ -162,14 +162,36 @@ fn a_client_that_leaves_before_the_answer_frees_the_service() {
         let _ = left.lock().unwrap().send(());
         Ok(())
     });
-    let gateway = Gateway::before(&origin);
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ x: {{ match: {{ path: /x }}, to: {{ upstream: one }} }} }}"
+    ));
     let mut connection = gateway.connect();
+    connection.send_head("GET /nowhere HTTP/1.1\nHost: a");
     connection.send_head("GET /x HTTP/1.1\nHost: a");
     origin.wait_for(1);
+    // Closed with an answer unread, the connection is reset. One that only ends its sending would wait for its answer.
     drop(connection);
     was_left.recv_timeout(PATIENCE).expect("the gateway leaves too");
     let entry = gateway.logged_path("/x");
     assert_eq!((&entry["flag"], &entry["status"]), (&"DC".into(), &0.into()), "{entry}");
+}
+
+#[test]
+fn a_client_that_ends_its_sending_gets_its_answer() {
+    let (ended, was_ended) = std::sync::mpsc::channel::<()>();
+    let was_ended = std::sync::Mutex::new(was_ended);
+    let origin = Origin::script(move |visit| {
+        visit.head()?;
+        was_ended.lock().unwrap().recv_timeout(PATIENCE).expect("the client ends its sending first");
+        visit.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("GET /x HTTP/1.1\nHost: a");
+    connection.0.socket().shutdown(std::net::Shutdown::Write).unwrap();
+    origin.wait_for(1);
+    ended.send(()).unwrap();
+    assert_eq!(connection.response("GET").text(), "hi");
 }
 
 #[test]

@@ -217,6 +217,11 @@ fn malformed_requests_reset_their_stream() {
         ("8.1.2.3 no method", only(&GET[1..]), malformed),
         ("8.1.2.3 no scheme", only(&[GET[0], GET[2], GET[3]]), malformed),
         ("8.1.2.3 no path", only(&[GET[0], GET[1], GET[3]]), malformed),
+        (
+            "RFC 8441 a protocol over CONNECT, which was not offered",
+            only(&[(":method", "CONNECT"), (":protocol", "websocket"), GET[1], GET[2], GET[3]]),
+            malformed,
+        ),
         ("8.1.2.3 two methods", get(&[(":method", "POST")]), malformed),
         ("8.1.2.3 two paths", get(&[(":path", "/other")]), malformed),
     ]);

@@ -75,10 +75,12 @@ impl Stage {
     pub fn invitation(&self) -> anyhow::Result<String> {
         let listener = |name: &str| {
             let found = self.config.listeners.iter().find(|(known, _)| known.as_str() == name);
-            found.map(|(_, listener)| listener.address).with_context(|| format!("conf/banyan.yaml has no listener `{name}`"))
+            found
+                .and_then(|(_, listener)| listener.address.tcp())
+                .with_context(|| format!("conf/banyan.yaml has no listener `{name}`"))
         };
         let (web, secure) = (listener("web")?, listener("secure")?);
-        let admin = self.config.admin.as_ref().context("conf/banyan.yaml has no admin listener")?.address;
+        let admin = &self.config.admin.as_ref().context("conf/banyan.yaml has no admin listener")?.address;
         let (file, ca, token, port) = (self.file(), self.tls().join("ca.pem"), &self.token, secure.port());
         Ok(format!(
             "\
@@ -187,9 +189,9 @@ mod tests {
     #[test]
     fn every_address_moves_and_no_two_meet() {
         let (_, config) = on_free_ports(CONFIGURATION).unwrap();
-        let listeners = config.listeners.values().map(|listener| listener.address);
+        let listeners = config.listeners.values().filter_map(|listener| listener.address.tcp());
         let endpoints = config.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|e| e.address));
-        let all: Vec<_> = listeners.chain(endpoints).chain(config.admin.map(|admin| admin.address)).collect();
+        let all: Vec<_> = listeners.chain(endpoints).chain(config.admin.and_then(|admin| admin.address.tcp())).collect();
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(all.len(), different.len());
         for address in all {

@@ -2,7 +2,10 @@
 
 use std::path::{Path as FilePath, PathBuf};
 
-use super::tree::{Node, Scalar, Value};
+use super::{
+    super::address::UNIX,
+    tree::{Node, Scalar, Value},
+};
 
 /// Keys that name a file; `*` stands for any name or position.
 const FILES: &[&str] = &[
@@ -11,21 +14,35 @@ const FILES: &[&str] = &[
     "listeners.*.tls.certificates.*.ocsp",
     "listeners.*.tls.client_auth.ca",
     "upstreams.*.tls.ca",
+    "upstreams.*.tls.client_certificate.cert",
+    "upstreams.*.tls.client_certificate.key",
     "observe.access_log.path",
 ];
+
+/// Keys that may name a Unix socket, by its file.
+const SOCKETS: &[&str] = &["listeners.*.address", "admin.address"];
 
 /// Values that stand where a path may stand, but are none.
 const WORDS: [&str; 3] = ["", "-", "off"];
 
 /// Makes every path in the tree start at the root, given the directory of each file by its number.
 pub fn absolute(root: &mut Node, directories: &[PathBuf]) {
-    for pattern in FILES {
-        let steps: Vec<&str> = pattern.split('.').collect();
-        each(root, &steps, &mut |file, scalar| {
-            if let Some(directory) = directories.get(file as usize) {
-                join(scalar, directory);
-            }
-        });
+    for (patterns, join) in [(FILES, join as fn(&mut Scalar, &FilePath)), (SOCKETS, join_socket)] {
+        for pattern in patterns {
+            let steps: Vec<&str> = pattern.split('.').collect();
+            each(root, &steps, &mut |file, scalar| {
+                if let Some(directory) = directories.get(file as usize) {
+                    join(scalar, directory);
+                }
+            });
+        }
+    }
+}
+
+fn join_socket(scalar: &mut Scalar, directory: &FilePath) {
+    let path = scalar.text.strip_prefix(UNIX).filter(|path| !path.is_empty());
+    if let Some(joined) = path.map(|path| directory.join(path)).as_deref().and_then(FilePath::to_str) {
+        scalar.text = format!("{UNIX}{joined}");
     }
 }
 

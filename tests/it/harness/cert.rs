@@ -7,6 +7,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 
 /// An authority that vouches for what tests need.
@@ -18,6 +19,13 @@ pub struct Authority {
 pub struct Leaf {
     pub cert: String,
     pub key: String,
+}
+
+/// Whether a server must be shown a certificate.
+#[derive(Clone, Copy)]
+pub enum Asking {
+    Requires,
+    Takes,
 }
 
 impl Authority {
@@ -50,12 +58,26 @@ impl Authority {
     }
 
     fn leaf_with(&self, names: &[&str], key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, names[0].clone());
+        let mut params = params(names);
         change(&mut params);
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        self.sign(params, &key)
+    }
+
+    /// A certificate of these parameters.
+    pub fn leaf_of(&self, params: CertificateParams) -> Leaf {
+        self.sign(params, &key())
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Leaf {
+        let cert = params.signed_by(key, &self.issuer).unwrap();
         Leaf { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
+    /// As those who verify against it hold it.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        roots
     }
 
     /// A client that trusts this authority alone and offers these protocols.
@@ -89,6 +111,32 @@ fn client_of(authority: CertificateDer<'static>, versions: &[&'static SupportedP
 }
 
 impl Leaf {
+    /// A certificate that vouches for itself.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = key();
+        let cert = params(names).self_signed(&key).unwrap();
+        Self { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
+    /// The certificate as it goes over the wire.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
+    }
+
+    /// A server that shows this certificate, takes these protocols, and asks clients for certificates of these authorities.
+    pub fn server_asking(&self, alpn: &[&str], clients: RootCertStore, asking: Asking) -> Arc<ServerConfig> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider());
+        let verifier = match asking {
+            Asking::Requires => verifier.build(),
+            Asking::Takes => verifier.allow_unauthenticated().build(),
+        };
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let mut config = builder.with_client_cert_verifier(verifier.unwrap()).with_single_cert(vec![self.der()], key).unwrap();
+        config.alpn_protocols = protocols(alpn);
+        Arc::new(config)
+    }
+
     /// Writes `NAME.pem` and `NAME.key`.
     pub fn write(&self, dir: &Path, name: &str) {
         fs::write(dir.join(format!("{name}.pem")), &self.cert).unwrap();
@@ -109,6 +157,14 @@ impl Leaf {
         config.alpn_protocols = protocols(alpn);
         Arc::new(config)
     }
+}
+
+/// Parameters of a certificate for these names.
+pub fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, names[0].clone());
+    params
 }
 
 fn key() -> KeyPair {

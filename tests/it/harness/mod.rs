@@ -12,6 +12,7 @@ pub mod meet;
 pub mod ocsp;
 pub mod origin;
 pub mod port;
+pub mod reception;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code, reason = "each target takes one")]
+#[path = "../properties.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::proxy_protocol(data));

@@ -1,0 +1,123 @@
+//! The end of a connection on which the client may still be sending: to close it at once would reset it, and the client would lose
+//! the answer that it has not read yet (RFC 9112 §9.6).
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::timer::Timer;
+
+/// Longest time that we read on, for the client to take our answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Most bytes that we read on.
+const LINGER_MAX: usize = 1 << 20;
+
+/// A last answer, the end of what we send, and the wait for the client's.
+#[derive(Debug)]
+pub struct Farewell {
+    /// What is left of the answer.
+    answer: Bytes,
+    step: Step,
+    read: usize,
+    due: Instant,
+    timer: Timer,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Write,
+    Flush,
+    Shutdown,
+    Linger,
+}
+
+impl Farewell {
+    pub fn new(answer: Bytes) -> Self {
+        Self { answer, step: Step::Write, read: 0, due: Instant::now() + LINGER, timer: Timer::default() }
+    }
+
+    /// Ready once the connection may be closed.
+    pub fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
+        // Broken, ended or too slow: either way there is nothing more to do for it.
+        match self.poll_steps(stream, cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.timer.poll(self.due, cx),
+        }
+    }
+
+    fn poll_steps(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            let mut stream = Pin::new(&mut *stream);
+            self.step = match self.step {
+                Step::Write if self.answer.is_empty() => Step::Flush,
+                Step::Write => match ready!(stream.poll_write(cx, &self.answer))? {
+                    0 => return Poll::Ready(Ok(())),
+                    written => {
+                        self.answer.advance(written.min(self.answer.len()));
+                        Step::Write
+                    }
+                },
+                Step::Flush => {
+                    ready!(stream.poll_flush(cx))?;
+                    Step::Shutdown
+                }
+                Step::Shutdown => {
+                    ready!(stream.poll_shutdown(cx))?;
+                    Step::Linger
+                }
+                Step::Linger => {
+                    let mut space = [0; 4096];
+                    let mut thrown_away = ReadBuf::new(&mut space);
+                    ready!(stream.as_mut().poll_read(cx, &mut thrown_away))?;
+                    self.read += thrown_away.filled().len();
+                    if thrown_away.filled().is_empty() || self.read > LINGER_MAX {
+                        return Poll::Ready(Ok(()));
+                    }
+                    Step::Linger
+                }
+            };
+        }
+    }
+}
+
+/// Waits for the client to end its sending, after ours has ended.
+pub async fn linger(stream: &mut Stream) {
+    let mut farewell = Farewell { step: Step::Linger, ..Farewell::new(Bytes::new()) };
+    std::future::poll_fn(|cx| farewell.poll(stream, cx)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_answer_is_sent_and_the_client_read_to_its_end() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near: Stream = Box::new(near);
+        let client = async {
+            far.write_all(&[b'x'; 500]).await.unwrap();
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.unwrap();
+            far.shutdown().await.unwrap();
+            answer
+        };
+        let mut farewell = Farewell::new(Bytes::from_static(b"no"));
+        let (answer, ()) = tokio::join!(client, std::future::poll_fn(|cx| farewell.poll(&mut near, cx)));
+        assert_eq!(answer, b"no");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_ends_is_waited_for_only_so_long() {
+        let (near, _far) = tokio::io::duplex(64);
+        linger(&mut (Box::new(near) as Stream)).await;
+    }
+}
