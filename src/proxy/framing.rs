@@ -1,28 +1,21 @@
 //! Messages whose end could be seen in two ways are refused, so that nothing can be smuggled behind them.
 //!
-//! Pingora refuses the worst of them before any hook. It accepts Transfer-Encoding beside Content-Length, which RFC 9112 §6.1 allows
-//! a server to refuse, and lists of equal lengths, which it would pass on as they came.
+//! What a client says over HTTP/1 was held to this at the edge (`edge::http1`). The frames of HTTP/2 cannot be doubted, but its fields
+//! go on to HTTP/1 services, and services are not believed more than clients.
 
 use http::{HeaderMap, StatusCode, Version, header};
-use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 
 use crate::exchange::Stop;
 
-const BOTH: Stop = Stop::Framing("The request has both Transfer-Encoding and Content-Length.");
 const LENGTHS: Stop = Stop::Framing("The request has more than one Content-Length.");
 
-/// Looks at how a request says where it ends. The frames of HTTP/2 cannot be doubted, but its fields go on to HTTP/1 services.
+/// Looks at how a request says where it ends.
 ///
 /// # Errors
 /// It says it twice.
-pub fn check(session: &ServerSession) -> Result<(), Stop> {
-    let headers = &session.req_header().headers;
-    // Pingora has dropped Content-Length from the parsed head by now: only the head as it came still has it.
-    if !session.is_http2() && headers.contains_key(header::TRANSFER_ENCODING) && has_length(&session.to_h1_raw()) {
-        return Err(BOTH);
-    }
-    one_length(headers)
+pub fn check(request: &HeaderMap) -> Result<(), Stop> {
+    one_length(request)
 }
 
 /// Whether a service's answer is not HTTP as we know it: a status of no class, more than one length, a transfer coding that nobody
@@ -58,21 +51,10 @@ fn one_length(headers: &HeaderMap) -> Result<(), Stop> {
     }
 }
 
-fn has_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    head.split(|b| *b == b'\n').any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::exchange::testing;
-
-    #[test]
-    fn a_length_in_the_head_as_it_came_is_seen() {
-        assert!(has_length(b"GET / HTTP/1.1\r\nContent-LENGTH: 3\r\nTransfer-Encoding: chunked\r\n\r\n"));
-        assert!(!has_length(b"GET /content-length: HTTP/1.1\r\nX-Content-Length: 3\r\n\r\n"));
-    }
 
     fn response(status: u16, version: Version, fields: &[(&'static str, &'static str)]) -> ResponseHeader {
         let mut head = ResponseHeader::build(status, None).unwrap();

@@ -52,9 +52,6 @@ mod upgrade;
 /// Most tries to connect for one request: the first, and others on other endpoints.
 const TRIES_MAX: u8 = 3;
 
-/// How long an idle client connection is kept, in seconds.
-const KEEPALIVE_SECONDS: u64 = 75;
-
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
     ctx.stopped = Some(stop);
@@ -84,7 +81,7 @@ impl Gateway {
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
-        let framed = framing::check(session.as_downstream());
+        let framed = framing::check(&session.req_header().headers);
         upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
@@ -231,11 +228,6 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Ctx) -> pingora_core::Result<()> {
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEPALIVE_SECONDS));
-        }
-        // Without this a request that comes early is lost (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
         session.set_read_timeout(Some(CLIENT_SILENCE_MAX));
         session.set_write_timeout(Some(CLIENT_SILENCE_MAX));
         Ok(())
