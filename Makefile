@@ -64,7 +64,7 @@ install: ## Install binary, unit, example configuration, man pages and completio
 	sed 's|@BINDIR@|$(PREFIX)/bin|' systemd/banyan.service > $(UNITDIR)/banyan.service
 	chmod 0644 $(UNITDIR)/banyan.service
 	install -m 0644 systemd/banyan.sysusers $(USERDIR)/banyan.conf
-	install -m 0644 conf/examples/*.yaml $(EXAMPLEDIR)
+	install -m 0644 conf/examples/*.yaml systemd/banyan.socket $(EXAMPLEDIR)
 	test -e $(CONFDIR)/banyan.yaml || install -m 0644 conf/examples/first-gateway.yaml $(CONFDIR)/banyan.yaml
 	$(TARGET)/release/banyan man $(MANDIR)
 	$(TARGET)/release/banyan completions bash > $(BASHDIR)/banyan

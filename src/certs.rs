@@ -1,5 +1,5 @@
-//! Certificates and keys from PEM files: those that listeners show, those that clients are known by, and those that upstreams are
-//! trusted by.
+//! Certificates and keys from PEM files: those that listeners show to clients and upstreams to services, those that clients are known
+//! by, and those that services are trusted by.
 
 use std::{
     io,
@@ -67,6 +67,21 @@ pub struct Span {
 pub enum Stale {
     Expired,
     NotYetValid,
+}
+
+impl Stale {
+    /// Said of the certificate.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Expired => "has expired",
+            Self::NotYetValid => "is not valid yet",
+        }
+    }
+
+    /// The warning about the certificate of a file.
+    pub fn warning(self, cert: &Path, at: problem::Path) -> Problem {
+        Problem::warning(at, format!("the certificate in `{}` {}", cert.display(), self.words()))
+    }
 }
 
 /// What is wrong with a PEM file.
@@ -159,6 +174,24 @@ impl Span {
 /// # Errors
 /// If a file cannot be read or holds nothing usable, or the two do not belong together.
 pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
+    pair(cert, key).map(|(certified, _)| certified)
+}
+
+/// The same with the key itself, for those who load it on their own. Every certificate of the chain can be parsed, and the key's kind
+/// told from its bytes.
+///
+/// # Errors
+/// As [`certified_key`].
+pub fn presentable(cert: &Path, key: &Path) -> Result<(Certified, PrivateKeyDer<'static>), CertError> {
+    let (certified, der) = pair(cert, key)?;
+    certified.key.cert.iter().try_for_each(|certificate| parse(cert, certificate).map(drop))?;
+    match PrivateKeyDer::try_from(der.secret_der()) {
+        Ok(_) => Ok((certified, der)),
+        Err(e) => Err(CertError::BadKey { path: key.into(), reason: e.to_owned() }),
+    }
+}
+
+fn pair(cert: &Path, key: &Path) -> Result<(Certified, PrivateKeyDer<'static>), CertError> {
     let chain = certificates(cert)?;
     let leaf = chain.first().ok_or_else(|| CertError::NoCertificate(cert.into()))?;
     let leaf = parse(cert, leaf)?;
@@ -167,14 +200,14 @@ pub fn certified_key(cert: &Path, key: &Path) -> Result<Certified, CertError> {
     let (not_after, stale) = (leaf.validity().not_after.timestamp(), span.stale_now());
     let key_der = private_key(key)?;
     let provider = provider();
-    let signing = provider.key_provider.load_private_key(key_der);
+    let signing = provider.key_provider.load_private_key(key_der.clone_key());
     let signing = signing.map_err(|e| CertError::BadKey { path: key.into(), reason: reason(e) })?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(_) => return Err(CertError::Mismatch { cert: cert.into(), key: key.into() }),
     }
-    Ok(Certified { key: Arc::new(certified), names, serial, not_after, stale, stapled: None })
+    Ok((Certified { key: Arc::new(certified), names, serial, not_after, stale, stapled: None }, key_der))
 }
 
 /// Reads the authorities of a PEM file, each checked to be one that verification can use.
@@ -351,6 +384,19 @@ mod tests {
         check(&cert, &locked, "locked.key` holds a private key that cannot be used: it is encrypted");
         check(&broken, &key, "broken.pem` is not valid PEM");
         assert!(authorities(&key).unwrap_err().to_string().contains("a.key` holds no certificate"));
+    }
+
+    #[test]
+    fn every_certificate_that_others_load_can_be_parsed() {
+        let files = Files::new();
+        let (cert, key) = files.pair("a", params(&["a.example"]));
+        let (certified, der) = presentable(&cert, &key).unwrap();
+        assert_eq!((certified.key.cert.len(), der), (1, private_key(&key).unwrap()));
+        let chain =
+            std::fs::read_to_string(&cert).unwrap() + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        let chain = files.write("chain.pem", &chain);
+        assert!(certified_key(&chain, &key).is_ok());
+        assert!(matches!(presentable(&chain, &key), Err(CertError::BadCertificate { .. })));
     }
 
     #[test]

@@ -27,6 +27,12 @@ use crate::{
     exchange::{Stop, UpstreamFault},
 };
 
+mod cork;
+mod upload;
+
+pub use cork::Cork;
+use upload::Upload;
+
 tokio::task_local! {
     static CURRENT: Arc<Clock>;
 }
@@ -45,9 +51,6 @@ pub enum Expired {
     /// The request body did not move on, because the client did not send it or the service did not take it.
     Upload,
 }
-
-/// Time that an upload has before its rate counts. Source: Apache's mod_reqtimeout gives 20 s and as much as the bytes earn.
-const UPLOAD_GRACE: Duration = Duration::from_secs(10);
 
 /// What a connection says of time to the requests that come over it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,6 +83,7 @@ struct State {
     upload: Option<Upload>,
     line: Option<RawFd>,
     socket: Option<Arc<SocketDigest>>,
+    cork: Option<Cork>,
     expired: Option<Expired>,
     refused: Option<&'static str>,
 }
@@ -89,40 +93,6 @@ struct State {
 struct Silence {
     longest: Duration,
     ends: Instant,
-}
-
-/// A request body on its way.
-#[derive(Clone, Copy, Debug)]
-struct Upload {
-    /// Fewest bytes a second, if that counts.
-    rate: Option<NonZeroU64>,
-    began: Instant,
-    bytes: u64,
-    silence: Silence,
-}
-
-impl Upload {
-    fn of(rate: Option<NonZeroU64>, longest: Duration) -> Self {
-        let now = Instant::now();
-        Self { rate, began: now, bytes: 0, silence: Silence { longest, ends: now + longest } }
-    }
-
-    /// When it will have been too slow, or silent for too long, if nothing more comes.
-    fn ends(&self) -> Instant {
-        let Some(rate) = self.rate else { return self.silence.ends };
-        let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / rate);
-        self.silence.ends.min(self.began + UPLOAD_GRACE + earned)
-    }
-
-    fn moved(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes as u64);
-        self.silence.ends = Instant::now() + self.silence.longest;
-    }
-
-    /// The measure of the rate is taken anew; a silence goes on.
-    fn excuse(&mut self) {
-        (self.began, self.bytes) = (Instant::now(), 0);
-    }
 }
 
 impl State {
@@ -258,6 +228,21 @@ impl Clock {
         self.set(|state| (state.line, state.socket) = (Some(line), socket));
     }
 
+    /// The next try's request is held back by this.
+    pub fn hold_back(&self, cork: Cork) {
+        self.set(|state| state.cork = Some(cork));
+    }
+
+    /// The request is written from now on.
+    pub fn cork(&self) {
+        self.set(|state| state.cork.iter_mut().for_each(Cork::close));
+    }
+
+    /// The request goes to the service when its task waits next.
+    pub fn uncork(&self) {
+        self.set(|state| state.cork.iter_mut().for_each(Cork::loosen));
+    }
+
     /// A try is over: its connection and deadlines are forgotten; those of the request and the call stay.
     pub fn end_try(&self) {
         self.set(|state| {
@@ -308,8 +293,11 @@ impl Clock {
         change(&mut self.lock());
     }
 
+    /// The request's task waits: when is it to be looked after?
     fn next(&self) -> Option<Instant> {
-        let state = self.lock();
+        let mut state = self.lock();
+        // What was done before this wait is done on both sides of the request, so the service may have its request now.
+        drop(state.cork.take_if(|cork| cork.is_loose()));
         if state.line.is_none() || state.expired.is_some() {
             return None;
         }
@@ -380,33 +368,6 @@ mod tests {
             (near.read(&mut [0; 8]).await.unwrap(), clock.expired())
         })
         .await
-    }
-
-    /// An upload that began so many seconds ago, of so many bytes, of which the last came now: how many seconds it has left.
-    fn seconds_left(rate: u64, ago: u64, bytes: u64) -> u64 {
-        let mut upload = Upload::of(NonZeroU64::new(rate), Duration::from_secs(60));
-        let now = upload.began;
-        upload.began = now - Duration::from_secs(ago);
-        upload.bytes = bytes;
-        upload.ends().saturating_duration_since(now).as_secs()
-    }
-
-    #[test]
-    fn an_upload_has_ten_seconds_and_what_its_bytes_earn() {
-        assert_eq!(seconds_left(240, 0, 0), 10);
-        assert_eq!(seconds_left(240, 9, 0), 1);
-        assert_eq!(seconds_left(240, 10, 240), 1);
-        assert_eq!(seconds_left(240, 100, 240 * 90), 0);
-        assert_eq!(seconds_left(240, 0, u64::MAX), 60, "a silence ends the fastest upload too");
-        assert_eq!(seconds_left(0, 10_000, 1), 60, "no rate is asked for");
-    }
-
-    #[test]
-    fn a_measure_that_begins_anew_does_not_forget_the_silence() {
-        let mut upload = Upload::of(NonZeroU64::new(240), Duration::from_secs(60));
-        upload.silence.ends -= Duration::from_secs(55);
-        upload.excuse();
-        assert!(upload.ends() <= Instant::now() + Duration::from_secs(5));
     }
 
     #[tokio::test]

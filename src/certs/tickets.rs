@@ -55,14 +55,15 @@ impl Tickets {
 }
 
 impl Keys {
-    /// The next keys if the rotation is due. After a silence of two rotations what was sealed before is too old.
+    /// The next keys if the rotation is due, in use from when it was. After a silence of two rotations what was sealed before is too
+    /// old.
     fn after(&self, now: Instant, rotate: Duration) -> Option<Result<Self, rustls::Error>> {
-        let age = now.saturating_duration_since(self.since);
-        if age < rotate {
+        let due = self.since + rotate;
+        if now < due {
             return None;
         }
-        let previous = (age < rotate * 2).then(|| self.current.clone());
-        Some(Ticketer::new().map(|current| Self { current, previous, since: now }))
+        let (previous, since) = if now < due + rotate { (Some(self.current.clone()), due) } else { (None, now) };
+        Some(Ticketer::new().map(|current| Self { current, previous, since }))
     }
 }
 
@@ -101,11 +102,11 @@ mod tests {
     #[test]
     fn a_ticket_outlives_one_rotation_and_not_two() {
         let tickets = Tickets::new(HOUR).unwrap();
-        let (start, sealed) = (Instant::now(), tickets.encrypt(b"session").unwrap());
+        let (start, sealed) = (tickets.keys.load().since, tickets.encrypt(b"session").unwrap());
         let opened = |after: Duration| tickets.decrypt_at(&sealed, start + after);
         assert_eq!(opened(HOUR / 2).unwrap(), b"session");
         assert_eq!(opened(HOUR + HOUR / 2).unwrap(), b"session");
-        assert_eq!(opened(HOUR * 3), None);
+        assert_eq!(opened(HOUR * 2), None, "a rotation that is late does not let it live longer");
     }
 
     #[test]

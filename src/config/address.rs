@@ -22,7 +22,7 @@ pub struct Network(pub IpNet);
 pub enum ListenAddress {
     /// Never port 0, which no client could find.
     Tcp(SocketAddr),
-    /// A Unix socket, by its file. At most [`UNIX_PATH_MAX`] bytes.
+    /// A Unix socket, by its file; 107 bytes at most.
     Unix(PathBuf),
 }
 

@@ -164,8 +164,8 @@ pub struct ListenerTls {
     /// Certificates, chosen by the name the client asks for (SNI) among the names in each; the first is the default. Where
     /// several have the name, the first that the client can verify is shown: RSA and ECDSA side by side.
     pub certificates: Vec<Certificate>,
-    /// Oldest version of TLS that is spoken.
-    #[serde(default)]
+    /// Oldest version of TLS that is spoken, in quotes: `"1.2"`.
+    #[serde(default, deserialize_with = "tls_version")]
     pub min_version: TlsVersion,
     /// Ask clients for a certificate (mutual TLS). Absent: they are not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,6 +306,15 @@ impl Serialize for Tickets {
             Self::On(keys) => keys.serialize(serializer),
         }
     }
+}
+
+/// Without quotes it is a number to YAML.
+fn tls_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TlsVersion, D::Error> {
+    from_text(deserializer, "\"1.2\" or \"1.3\", in quotes", |text| match text {
+        "1.2" => Some(TlsVersion::Tls12),
+        "1.3" => Some(TlsVersion::Tls13),
+        _ => None,
+    })
 }
 
 /// The library's key rotates itself after 6 hours, so ours cannot last longer.

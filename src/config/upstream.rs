@@ -23,6 +23,10 @@ pub struct Upstream {
     /// Speak TLS to the service. Certificate and name are always verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// Begin each connection with a header of the PROXY protocol that names the client. A connection then carries one client's requests
+    /// only. Health checks send it too, in the gateway's own name. Absent: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long to wait for the service.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -118,6 +122,16 @@ pub enum Protocol {
     H2c,
 }
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// TLS towards a service.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +141,19 @@ pub struct UpstreamTls {
     /// PEM file of the authorities that may vouch for the service. Absent: those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// The certificate that the gateway shows to a service that asks for one. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A certificate chain and its private key, shown to a service. Files that change are read again at reload.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// PEM file of the chain, leaf first. Relative to the file that names it.
+    pub cert: PathBuf,
+    /// PEM file of the private key. Relative to the file that names it.
+    pub key: PathBuf,
 }
 
 /// How long to wait for a service.

@@ -123,6 +123,7 @@ impl Client {
     fn refuse(&mut self, refused: Refused) {
         let Manner::Http1(gate) = &self.manner else { return };
         let answer = refusal::answer(refused, gate.refused_head(), &self.stream, &self.door);
+        let answer = if gate.is_foreign(refused) { Bytes::new() } else { answer };
         self.manner = Manner::Over(Farewell::new(answer));
     }
 

@@ -21,7 +21,7 @@ use pingora_core::{
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{sleep_until, timeout_at},
 };
 
@@ -90,18 +90,14 @@ where
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
         let mut client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
-        let requests = Arc::new(Requests {
+        let fallen = client.fallen();
+        let requests = Requests {
             proxy: self.proxy.clone(),
-            old_at: door.old_at(opened),
             door: door.clone(),
             carried: AtomicU32::new(0),
-            enough: Notify::new(),
-        });
-        let fallen = client.fallen();
-        match client.is_http2() {
-            true => requests.http2(client, shutdown).await,
-            false => requests.http1(client, shutdown).await,
-        }
+            end: watch::Sender::new(false),
+        };
+        Arc::new(requests).carry(client, door.old_at(opened), shutdown).await;
         if let Ok(fallen) = fallen.await {
             fallen.part().await;
         }
@@ -162,11 +158,10 @@ where
 struct Requests<G> {
     proxy: Arc<HttpProxy<G>>,
     door: Arc<Door>,
-    /// When the client is asked to open another connection.
-    old_at: Instant,
     carried: AtomicU32,
-    /// It has carried as many as it may.
-    enough: Notify,
+    /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
+    /// on is carried to its end. Pingora takes it for the end of the process, which would have it do the same.
+    end: watch::Sender<bool>,
 }
 
 impl<G> Requests<G>
@@ -174,41 +169,36 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    /// Carries one request after the other.
-    async fn http1(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
+    async fn carry(self: Arc<Self>, client: Client, old_at: Instant, shutdown: &ShutdownWatch) {
+        let ends = self.end.subscribe();
+        let mut shutdown = shutdown.clone();
+        let mut carrying = std::pin::pin!(async {
+            match client.is_http2() {
+                true => drop(self.process_new(Box::new(client), &ends).await),
+                false => self.one_by_one(client, &ends).await,
+            }
+        });
+        tokio::select! {
+            biased;
+            () = &mut carrying => return,
+            _ = shutdown.wait_for(|down| *down) => {}
+            () = sleep_until(old_at.into()) => {}
+        }
+        self.end.send_replace(true);
+        carrying.await;
+    }
+
+    /// Carries one request after the other. How long is waited for each head is the gate's to say, and Pingora sets no timer of its own.
+    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
         let mut session = ServerSession::new_http1(Box::new(client));
-        loop {
-            // Pingora sets `keepalive` anew by each head, but asks this too. How long is waited for a head is the gate's to say.
-            session.set_keepalive_reuses_remaining(self.is_last(shutdown).then_some(0));
-            let Some(reused) = self.process_new_http(session, shutdown).await else { return };
+        session.set_keepalive(Some(0));
+        while let Some(reused) = self.process_new_http(session, ends).await {
             let (stream, settings) = reused.consume();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
         }
-    }
-
-    /// Carries requests until the client leaves, or is asked to: those that go on are carried to their end.
-    async fn http2(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
-        let (end, ends) = watch::channel(false);
-        let mut carrying = std::pin::pin!(self.process_new(Box::new(client), &ends));
-        let mut shutdown = shutdown.clone();
-        tokio::select! {
-            biased;
-            _ = &mut carrying => return,
-            _ = shutdown.wait_for(|down| *down) => {}
-            () = self.enough.notified() => {}
-            () = sleep_until(self.old_at.into()) => {}
-        }
-        end.send_replace(true);
-        carrying.await;
-    }
-
-    /// Whether the next request is to be the connection's last.
-    fn is_last(&self, shutdown: &ShutdownWatch) -> bool {
-        let enough = |most| self.carried.load(Relaxed) + 1 >= most;
-        *shutdown.borrow() || Instant::now() >= self.old_at || self.door.requests_per_connection.is_some_and(enough)
     }
 }
 
@@ -221,7 +211,7 @@ where
     async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let carried = self.carried.fetch_add(1, Relaxed) + 1;
         if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
-            self.enough.notify_one();
+            self.end.send_replace(true);
         }
         Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }

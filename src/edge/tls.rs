@@ -228,3 +228,135 @@ impl GetSocketDigest for Secured {
 
 /// ALPN has chosen the protocol: there is nothing to look for.
 impl Peek for Secured {}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+    use rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    };
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::{
+        certs::{AltName, Clients, Offer, certified_key},
+        config::listener::{ClientAuthMode, Misdirected, TlsVersion},
+    };
+
+    /// A listener's TLS, whose own certificate is its authority and that of its clients.
+    struct Listener {
+        showcase: Showcase,
+        root: CertificateDer<'static>,
+        params: CertificateParams,
+        key: KeyPair,
+    }
+
+    impl Listener {
+        fn new(mode: Option<ClientAuthMode>) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (cert, pem) = (dir.path().join("a.pem"), dir.path().join("a.key"));
+            let params = CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let root = params.self_signed(&key).unwrap();
+            std::fs::write(&cert, root.pem()).unwrap();
+            std::fs::write(&pem, key.serialize_pem()).unwrap();
+            let clients = mode.map(|mode| Clients::of(mode, &cert).unwrap());
+            let rotate = Some(std::time::Duration::from_secs(60));
+            let certified = vec![certified_key(&cert, &pem).unwrap()];
+            let offer = Offer::new(certified, TlsVersion::Tls12, clients, rotate, Misdirected::Refuse).unwrap();
+            let showcase = Showcase::default();
+            showcase.show(&offer).unwrap();
+            Self { showcase, root: root.der().clone(), params, key }
+        }
+
+        fn client(&self, as_who: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>) -> Arc<ClientConfig> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.root.clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let builder = builder.with_root_certificates(roots);
+            Arc::new(match as_who {
+                Some((leaf, key)) => builder.with_client_auth_cert(vec![leaf], key).unwrap(),
+                None => builder.with_no_client_auth(),
+            })
+        }
+
+        /// A certificate that the listener vouches for.
+        fn identity(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "Shop");
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            let leaf = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+            (leaf.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        }
+
+        /// The session with a client that says a byte once it may.
+        async fn meet(&self, client: Arc<ClientConfig>) -> Result<(Secured, Session), TlsFailure> {
+            let (near, far) = tokio::io::duplex(16 << 10);
+            tokio::spawn(speak(client, far));
+            let mut secured = accept(&self.showcase, Box::new(near)).await?;
+            secured.write_all(b"x").await.unwrap();
+            Shutdown::shutdown(&mut secured).await;
+            let digest = pingora_core::protocols::Digest { proxy_digest: secured.get_proxy_digest(), ..Default::default() };
+            let session = Session::of(&digest).expect("it is carried").clone();
+            Ok((secured, session))
+        }
+
+        /// Why these bytes are no handshake.
+        async fn label(&self, bytes: &[u8]) -> &'static str {
+            let (near, mut far) = tokio::io::duplex(16 << 10);
+            far.write_all(bytes).await.unwrap();
+            AsyncWriteExt::shutdown(&mut far).await.unwrap();
+            accept(&self.showcase, Box::new(near)).await.unwrap_err().label()
+        }
+    }
+
+    async fn speak(client: Arc<ClientConfig>, far: DuplexStream) {
+        let name = ServerName::try_from("shop.example").unwrap();
+        if let Ok(mut stream) = TlsConnector::from(client).connect(name, far).await {
+            // Tickets are read with what follows them.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_says_who_met_whom() {
+        let listener = Listener::new(Some(ClientAuthMode::Required));
+        let (leaf, key) = listener.identity("alice.example");
+        let mut client = Arc::unwrap_or_clone(listener.client(Some((leaf.clone(), key))));
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let client = Arc::new(client);
+        let (secured, session) = listener.meet(client.clone()).await.unwrap();
+        let who = session.client.as_ref().unwrap();
+        assert_eq!((who.subject.as_str(), who.chain.as_slice()), ("CN=alice.example,O=Shop", &[leaf.clone()][..]));
+        assert_eq!(who.names, [AltName::Dns("alice.example".to_owned())]);
+        assert_eq!((session.sni.as_deref(), session.version, session.resumed), (Some("shop.example"), "TLSv1.3", false));
+        assert!(session.covers("shop.example") && session.misdirects("other.example") && !session.misdirects(""));
+        let digest = secured.get_ssl_digest().unwrap();
+        assert_eq!((&*digest.version, digest.organization.as_deref()), ("TLSv1_3", Some("Shop")));
+        assert_eq!(digest.cert_digest, Sha256::digest(&leaf).to_vec());
+        assert_eq!(secured.selected_alpn_proto(), Some(ALPN::H2));
+    }
+
+    #[tokio::test]
+    async fn each_failure_has_its_label() {
+        let listener = Listener::new(Some(ClientAuthMode::Required));
+        assert_eq!(listener.label(b"GET / HTTP/1.1\r\n\r\n").await, "not_tls");
+        assert_eq!(listener.label(b"").await, "closed");
+        assert_eq!(listener.label(b"\x16\x03\x01").await, "closed");
+        assert_eq!(listener.meet(listener.client(None)).await.unwrap_err().label(), "client_certificate");
+        let strange = Listener::new(None);
+        let mallory = listener.client(Some(strange.identity("mallory.example")));
+        assert_eq!(listener.meet(mallory).await.unwrap_err().label(), "client_certificate");
+        assert_eq!(strange.meet(listener.client(None)).await.unwrap_err().label(), "alert");
+        let mut client = Arc::unwrap_or_clone(strange.client(None));
+        client.alpn_protocols = vec![b"spdy/3".to_vec()];
+        assert_eq!(strange.meet(Arc::new(client)).await.unwrap_err().label(), "no_shared_protocol");
+        let nothing = Listener { showcase: Showcase::default(), ..strange };
+        assert_eq!(nothing.label(b"").await, "other");
+    }
+}

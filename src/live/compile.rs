@@ -118,8 +118,11 @@ fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let shown = tls().flat_map(|tls| &tls.certificates);
     let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
     let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
-    let of_upstreams = config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.ca.clone());
-    shown.chain(of_clients).chain(of_upstreams)
+    let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
+    let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
+    let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+    let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
+    shown.chain(of_clients).chain(own).chain(of_upstreams)
 }
 
 struct Compiler<'a> {
@@ -228,7 +231,10 @@ impl Compiler<'_> {
         let mut compiled = BTreeMap::new();
         for (name, upstream) in &self.loaded.config.upstreams {
             match Upstream::compile(name, upstream, &self.stores.upstreams) {
-                Ok(upstream) => drop(compiled.insert(name.clone(), upstream)),
+                Ok(upstream) => {
+                    self.meaning(|_, problems| problems.extend_from_slice(upstream.warnings()));
+                    compiled.insert(name.clone(), upstream);
+                }
                 Err(found) => self.meaning(|_, problems| problems.extend(found)),
             }
         }

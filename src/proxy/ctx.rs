@@ -68,6 +68,8 @@ pub struct Tries {
     pub first_byte: Option<Duration>,
     /// Of the last try.
     pub timeouts: Option<EffectiveTimeouts>,
+    /// The request asks for another protocol on its connection.
+    pub upgrades: bool,
     /// The response head came.
     pub head_came: bool,
 }

@@ -12,6 +12,7 @@ use super::forwarded::{self, Hops};
 use crate::{
     config::{paths::EncodedSlashes, route::Scheme},
     exchange::{Facts, Stop},
+    proxy_protocol::Addresses,
     route::{host, path},
 };
 
@@ -138,6 +139,13 @@ fn named_host(head: &RequestHeader, authority: Option<&str>) -> Result<(String, 
 /// Reads what earlier proxies said, if the peer is trusted to say it.
 pub fn hops(headers: &HeaderMap, trusted: bool) -> Hops {
     if trusted { forwarded::read(headers) } else { Hops::default() }
+}
+
+/// The ends of the client's connection, for a service that is told them. A client behind other proxies has no port that we know.
+pub fn ends(facts: &Facts, local: Option<&SocketAddr>) -> Addresses {
+    let port = if facts.client == facts.peer.ip() { facts.peer.port() } else { 0 };
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    Addresses { source: (facts.client, port).into(), destination: local.copied().unwrap_or(unknown) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,12 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use self::{ctx::Ctx, facts::Connection, fault::Meaning};
+use self::{
+    ctx::Ctx,
+    facts::Connection,
+    fault::Meaning,
+    time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
+};
 use crate::{
     certs,
     config::route::Scheme,
@@ -27,7 +32,7 @@ use crate::{
     live::{Live, Snapshot},
     observe::trace,
     origin::Origin,
-    reply::{Reply, is_grpc},
+    reply::Reply,
     route::Route,
     stores::Stores,
     upstream::EffectiveTimeouts,
@@ -41,15 +46,11 @@ mod framing;
 mod grpc;
 mod head;
 mod log;
+mod time;
+mod upgrade;
 
 /// Most tries to connect for one request: the first, and others on other endpoints.
 const TRIES_MAX: u8 = 3;
-
-/// How long an idle client connection is kept, in seconds.
-const KEEPALIVE_SECONDS: u64 = 75;
-
-/// Longest silence of a client in the middle of its body, and longest wait for it to take a piece of the answer.
-const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -80,7 +81,8 @@ impl Gateway {
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
-        let framed = framing::check(session.as_downstream());
+        let framed = framing::check(&session.req_header().headers);
+        upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
         ctx.hops = facts::hops(&head.headers, connection.trusted);
@@ -153,8 +155,10 @@ impl Gateway {
     }
 
     /// Picks an endpoint that was not tried yet.
-    fn pick(&self, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
-        let (Some(route), Some(upstream), Some(_permit)) = (&ctx.route, &ctx.tries.upstream, &ctx.permit) else {
+    fn pick(&self, session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>, Stop> {
+        let (Some(route), Some(facts), Some(upstream), Some(_permit)) =
+            (&ctx.route, &ctx.facts, &ctx.tries.upstream, &ctx.permit)
+        else {
             return Err(no_permit());
         };
         if ctx.clock.left().is_some_and(|left| left.is_zero()) {
@@ -162,7 +166,11 @@ impl Gateway {
         }
         let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
-        let peer = lease.peer(&ctx.clock.left().map_or(timeouts, |left| timeouts.within(left)));
+        let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
+        let mut peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
+        if ctx.tries.upgrades {
+            upgrade::prepare(&mut peer, &ctx.clock);
+        }
         // What was learnt of the try before says nothing of this one.
         (ctx.tries.head_came, ctx.tries.sent) = (false, None);
         ctx.tries.count += 1;
@@ -170,16 +178,6 @@ impl Gateway {
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
-}
-
-/// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
-fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
-    let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
-    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
-    if session.as_downstream_mut().is_body_empty() {
-        ctx.clock.request_by(ctx.started + timeouts.request);
-    }
-    ctx.tries.timeouts = Some(if session.is_upgrade_req() { timeouts.upgraded() } else { timeouts });
 }
 
 /// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
@@ -196,32 +194,6 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     let sent = downstream.write_continue_response().await;
     downstream.set_close_on_response_before_downstream_finish(true);
     sent
-}
-
-/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
-fn begin_upload(session: &Session, ctx: &Ctx) {
-    match ctx.tries.timeouts {
-        Some(timeouts) if session.is_http2() && is_grpc(&session.req_header().headers) => {
-            ctx.clock.upload_at_leisure(timeouts.idle)
-        }
-        _ => ctx.clock.upload(CLIENT_SILENCE_MAX),
-    }
-}
-
-/// Starts the wait for the response head: the request is sent. The time of `timeouts.request` starts here too if the client had
-/// a body to send, so that a long upload does not count.
-fn request_sent(ctx: &Ctx) {
-    let Some(timeouts) = ctx.tries.timeouts else { return };
-    let now = Instant::now();
-    ctx.clock.response_by(now + timeouts.response);
-    ctx.clock.request_by(now + timeouts.request);
-}
-
-/// Arms `timeouts.idle` anew.
-fn idle_from_now(ctx: &Ctx) {
-    if let Some(timeouts) = ctx.tries.timeouts {
-        ctx.clock.idle_for(timeouts.idle);
-    }
 }
 
 /// What the connection says of itself.
@@ -261,11 +233,6 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Ctx) -> pingora_core::Result<()> {
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEPALIVE_SECONDS));
-        }
-        // Without this a request that comes early is lost (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
         session.set_read_timeout(Some(CLIENT_SILENCE_MAX));
         session.set_write_timeout(Some(CLIENT_SILENCE_MAX));
         Ok(())
@@ -296,7 +263,7 @@ impl ProxyHttp for Gateway {
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
-        match self.pick(ctx) {
+        match self.pick(session, ctx) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
                 Ok(true)
@@ -308,24 +275,27 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
-            None => self.pick(ctx).map_err(|stop| stopped(ctx, stop)),
+            None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
         }
     }
 
     fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
+        let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
-        if let Some(lease) = &mut ctx.tries.lease {
-            lease.report(Err(fault));
+        match &mut ctx.tries.lease {
+            // The endpoint had no more time than was left of the request's.
+            Some(_) if late && fault == UpstreamFault::ConnectTimeout => ctx.stopped = Some(Stop::RequestTimeout),
+            Some(lease) => lease.report(Err(fault)),
+            None => {}
         }
         if let Some(address) = peer.address().as_inet() {
             ctx.tries.tried.push(*address);
         }
-        let again = ctx.tries.count < TRIES_MAX && !ctx.clock.left().is_some_and(|left| left.is_zero());
-        error.set_retry(again);
+        error.set_retry(ctx.tries.count < TRIES_MAX && !late);
         error
     }
 
@@ -352,6 +322,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora_core::Result<()> {
         head::prepare(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         ctx.tries.sent = Some(Instant::now());
+        ctx.clock.cork();
         match session.as_downstream_mut().is_body_empty() {
             true => request_sent(ctx),
             false => begin_upload(session, ctx),
@@ -375,6 +346,9 @@ impl ProxyHttp for Gateway {
         if route.chain.watches_body() && !session.was_upgraded() {
             route.chain.request_chunk(chunk, end, &mut ctx.memo).map_err(|stop| stopped(ctx, stop))?;
         }
+        if end {
+            ctx.clock.uncork();
+        }
         match ctx.tries.head_came {
             true => idle_from_now(ctx),
             false if end => request_sent(ctx),
@@ -389,6 +363,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
+        framing::settle_bodiless(head);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -396,7 +371,7 @@ impl ProxyHttp for Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
-        if framing::is_strangely_coded(&head.headers) {
+        if framing::is_strange(head) {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
         ctx.clock.head_came();

@@ -3,7 +3,7 @@
 //! As HAProxy's `doc/proxy-protocol.txt` has it. The reader takes nothing that is not exactly in it, and says so as soon as it can be
 //! known, so that a connection that begins otherwise is not waited for.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod v1;
 mod v2;
@@ -13,7 +13,7 @@ mod v2;
 pub struct Addresses {
     /// Who opened the connection: the client.
     pub source: SocketAddr,
-    /// What it was opened to.
+    /// What it was opened to. Unspecified (`0.0.0.0`, `::`) where that is not known.
     pub destination: SocketAddr,
 }
 
@@ -77,6 +77,7 @@ impl Addresses {
         let Self { source, mut destination } = self.canonical();
         match (source.ip(), destination.ip()) {
             (IpAddr::V4(_), IpAddr::V6(_)) => destination.set_ip(Ipv4Addr::UNSPECIFIED.into()),
+            (IpAddr::V6(_), IpAddr::V4(plain)) if plain.is_unspecified() => destination.set_ip(Ipv6Addr::UNSPECIFIED.into()),
             (IpAddr::V6(_), IpAddr::V4(plain)) => destination.set_ip(plain.to_ipv6_mapped().into()),
             _ => {}
         }

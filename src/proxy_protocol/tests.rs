@@ -201,6 +201,7 @@ fn what_is_written_is_as_the_specification_has_it() {
 fn addresses_of_two_families_go_out_in_that_of_the_source() {
     let line = |source, destination| String::from_utf8(write_v1(Some(addresses(source, destination)))).unwrap();
     assert_eq!(line("[2001:db8::1]:1", "192.0.2.1:2"), "PROXY TCP6 2001:db8::1 ::ffff:c000:201 1 2\r\n");
+    assert_eq!(line("[2001:db8::1]:1", "0.0.0.0:0"), "PROXY TCP6 2001:db8::1 :: 1 0\r\n");
     assert_eq!(line("192.0.2.1:1", "[2001:db8::1]:2"), "PROXY TCP4 192.0.2.1 0.0.0.0 1 2\r\n");
     assert_eq!(line("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"), "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n");
     let mixed = addresses("[2001:db8::1]:1", "192.0.2.1:2");

@@ -4,7 +4,7 @@
 //! Nothing of the inside is told: the detail is a fixed text for each kind of stop.
 
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora_core::protocols::http::HttpTask;
+use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -199,10 +199,10 @@ pub fn unread(stop: &Stop, request_id: &str) -> bytes::Bytes {
     let (status, body) = (told.status, form::problem(&told, request_id));
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Request-Id: {request_id}\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
+         Content-Length: {}\r\nConnection: close\r\nDate: ",
         body.len()
     );
-    [head.as_bytes(), &body].concat().into()
+    [head.as_bytes(), get_cached_date().as_bytes(), b"\r\n\r\n", &body].concat().into()
 }
 
 /// An answer made here, whole, without framing headers: those are the connection's.

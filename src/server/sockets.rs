@@ -59,7 +59,7 @@ struct Door<'a> {
 /// A file that a Unix socket is found by.
 struct SocketFile {
     path: PathBuf,
-    /// Device and number: a file that another process has put in its place since is not ours.
+    /// A file that another process has put in its place since is not ours.
     id: (u64, u64),
 }
 
@@ -154,7 +154,7 @@ impl<'a> Door<'a> {
         remove_stale(path)?;
         let socket = stream(AddressFamily::Unix).map_err(io::Error::from)?;
         bind(socket.as_raw_fd(), &UnixAddr::new(path)?).map_err(io::Error::from)?;
-        files.0.push(SocketFile::at(path)?);
+        files.0.push(SocketFile { path: path.to_owned(), id: id(path)? });
         fs::set_permissions(path, self.mode.permissions())?;
         listen(&socket, Backlog::MAXCONN).map_err(io::Error::from)?;
         Ok(socket)
@@ -211,16 +211,14 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), id: (found.dev(), found.ino()) })
-    }
+/// Device and number of a file.
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if Self::at(&self.path).is_ok_and(|now| now.id == self.id) {
+        if id(&self.path).is_ok_and(|now| now == self.id) {
             // One that stays is found to be stale at the next start.
             let _ = fs::remove_file(&self.path);
         }

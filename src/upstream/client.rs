@@ -1,29 +1,27 @@
 //! How the endpoints of an upstream are connected to: protocol, TLS, and which connections may be shared.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderValue;
 use pingora_core::{
     Error, ErrorType,
     protocols::tls::CaType,
     upstreams::peer::{ALPN, HttpPeer},
-    utils::tls::{WrappedX509, parse_x509},
+    utils::tls::{CertKey, WrappedX509, parse_x509},
 };
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
+use sha2::{Digest, Sha256};
 
+use super::announce::Announcer;
 use crate::{
-    certs,
+    certs::{self, CertError},
     config::{
         self,
         problem::{Path, Problem},
-        upstream::{Protocol, UpstreamTls},
+        upstream::{ClientCertificate, Protocol, UpstreamTls},
     },
     exchange::UpstreamFault,
 };
@@ -37,49 +35,68 @@ const H2_STREAMS_MAX: usize = 1;
 pub(super) struct Client {
     protocol: Protocol,
     tls: Option<Tls>,
-    /// Keeps connections of different identity, authorities or protocol apart: Pingora's own key knows only the name.
-    group: u64,
+    announcer: Option<Announcer>,
+    identity: Identity,
+    warnings: Vec<Problem>,
 }
+
+/// A digest of all that connections must have in common to be taken for each other: protocol, server name, the content of the files of
+/// authorities and of our own certificate. Files count as they were read: a reload with another content makes another client.
+type Identity = [u8; 32];
 
 #[derive(Debug)]
 struct Tls {
     server_name: String,
-    /// Own authorities, as they were read: a reload with another content makes another client.
-    ca: Option<(Vec<CertificateDer<'static>>, Arc<CaType>)>,
+    /// Own authorities.
+    ca: Option<Arc<CaType>>,
+    /// What we show of ourselves.
+    own: Option<Arc<CertKey>>,
 }
 
 impl Client {
     pub fn compile(config: &config::Upstream, at: &Path) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        problems.extend(contradiction(config, at));
-        let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), &mut problems));
-        if problems.is_empty() {
-            let group = group(config.protocol, tls.as_ref());
-            return Ok(Self { protocol: config.protocol, tls, group });
+        let mut problems = Vec::from_iter(contradiction(config, at));
+        let mut identity = Sha256::new();
+        part(&mut identity, format!("{:?} {:?}", config.protocol, config.proxy_protocol).as_bytes());
+        let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), &mut identity, &mut problems));
+        if problems.iter().any(Problem::is_error) {
+            return Err(problems);
         }
-        Err(problems)
+        let announcer = config.proxy_protocol.map(Announcer::new);
+        Ok(Self { protocol: config.protocol, tls, announcer, identity: identity.finalize().into(), warnings: problems })
     }
 
     /// Whether connections of the other may be taken for connections of this.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.group == other.group && self.authorities() == other.authorities()
+        self.identity == other.identity
     }
 
-    fn authorities(&self) -> Option<&[CertificateDer<'static>]> {
-        self.tls.as_ref()?.ca.as_ref().map(|(read, _)| read.as_slice())
+    /// What should be mended, though it works.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
-    /// The peer of one endpoint, but for its timeouts.
+    /// Set if connections name their client.
+    pub fn announcer(&self) -> Option<&Announcer> {
+        self.announcer.as_ref()
+    }
+
+    /// The peer of one endpoint for connections in our own name, but for its timeouts.
     pub fn peer(&self, address: SocketAddr) -> HttpPeer {
         let server_name = self.tls.as_ref().map(|tls| tls.server_name.clone());
         let mut peer = HttpPeer::new(address, self.tls.is_some(), server_name.unwrap_or_default());
-        peer.group_key = self.group;
+        // Pingora's own key knows the name, but neither authorities nor protocol, and of our certificate the serial number only.
+        peer.group_key = self.identity.first_chunk().copied().map_or(0, u64::from_be_bytes);
         peer.options.alpn = match self.protocol {
             Protocol::Http1 => ALPN::H1,
             Protocol::H2 | Protocol::H2c => ALPN::H2,
         };
-        peer.options.ca = self.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(|(_, parsed)| parsed.clone());
+        peer.options.ca = self.tls.as_ref().and_then(|tls| tls.ca.clone());
+        peer.client_cert_key = self.tls.as_ref().and_then(|tls| tls.own.clone());
         peer.options.max_h2_streams = H2_STREAMS_MAX;
+        if let Some(announcer) = &self.announcer {
+            announcer.for_ourselves(&mut peer);
+        }
         peer
     }
 
@@ -92,26 +109,62 @@ impl Client {
 }
 
 impl Tls {
-    fn compile(config: &UpstreamTls, at: &Path, problems: &mut Vec<Problem>) -> Self {
+    fn compile(config: &UpstreamTls, at: &Path, identity: &mut Sha256, problems: &mut Vec<Problem>) -> Self {
         problems.extend(bad_server_name(&config.server_name, at));
-        let ca = match &config.ca {
-            Some(file) => certs::authorities(file).map(Some).map_err(|e| e.problem(at.key("ca"))),
-            None => system_roots().map(|_| None).map_err(|reason| {
-                Problem::error(at.clone(), reason).help("name a PEM file of the authorities to trust with `ca`")
-            }),
-        };
-        let ca = ca.unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        Self { server_name: config.server_name.clone(), ca: ca.map(with_parsed) }
+        part(identity, config.server_name.as_bytes());
+        let ca = authorities(config, at, identity).map_err(|problem| problems.push(problem)).ok().flatten();
+        let own = config.client_certificate.as_ref();
+        let own = own.and_then(|own| own_certificate(own, &at.key("client_certificate"), identity, problems));
+        Self { server_name: config.server_name.clone(), ca, own }
     }
 }
 
+/// One part of an identity, with its length before it: no two lists of parts give the same.
+fn part(identity: &mut Sha256, bytes: &[u8]) {
+    identity.update((bytes.len() as u64).to_be_bytes());
+    identity.update(bytes);
+}
+
+/// One list of parts.
+fn list<'a>(identity: &mut Sha256, parts: impl ExactSizeIterator<Item = &'a [u8]>) {
+    part(identity, &(parts.len() as u64).to_be_bytes());
+    parts.for_each(|bytes| part(identity, bytes));
+}
+
+/// The authorities of a service, if it has its own. Without, those of the system must be there.
+fn authorities(config: &UpstreamTls, at: &Path, identity: &mut Sha256) -> Result<Option<Arc<CaType>>, Problem> {
+    let Some(file) = &config.ca else {
+        let help = "name a PEM file of the authorities to trust with `ca`";
+        system_roots().map_err(|reason| Problem::error(at.clone(), reason).help(help))?;
+        list(identity, std::iter::empty());
+        return Ok(None);
+    };
+    let read = certs::authorities(file).map_err(|e| e.problem(at.key("ca")))?;
+    list(identity, read.iter().map(AsRef::as_ref));
+    Ok(Some(parsed(&read)))
+}
+
 /// Pingora parses what it is given without looking at the result, so only what [`certs::authorities`] has parsed may come here.
-fn with_parsed(read: Vec<CertificateDer<'static>>) -> (Vec<CertificateDer<'static>>, Arc<CaType>) {
-    let parsed = read.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect();
-    (read, parsed)
+fn parsed(read: &[CertificateDer<'static>]) -> Arc<CaType> {
+    read.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect()
+}
+
+/// What we show of ourselves. Pingora panics at what [`certs::presentable`] refuses.
+fn own_certificate(
+    config: &ClientCertificate,
+    at: &Path,
+    identity: &mut Sha256,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<CertKey>> {
+    let of = |error: &CertError| at.key(if error.is_of_key(&config.key) { "key" } else { "cert" });
+    let read = certs::presentable(&config.cert, &config.key);
+    let (certified, key) = read.map_err(|error| problems.push(error.problem(of(&error)))).ok()?;
+    problems.extend(certified.stale.map(|stale| stale.warning(&config.cert, at.key("cert"))));
+    let chain = &certified.key.cert;
+    list(identity, chain.iter().map(AsRef::as_ref));
+    part(identity, key.secret_der());
+    let own = CertKey::new(chain.iter().map(|der| der.to_vec()).collect(), key.secret_der().to_vec());
+    Some(Arc::new(own))
 }
 
 fn contradiction(config: &config::Upstream, at: &Path) -> Option<Problem> {
@@ -170,16 +223,6 @@ fn platform_store() -> Result<RootCertStore, String> {
     pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
         .map_err(|e| format!("the system's certificate authorities cannot be read: {}", e.root_cause()))?;
     Ok(store)
-}
-
-fn group(protocol: Protocol, tls: Option<&Tls>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    std::mem::discriminant(&protocol).hash(&mut hasher);
-    if let Some(tls) = tls {
-        tls.server_name.hash(&mut hasher);
-        tls.ca.as_ref().map(|(read, _)| read.iter().map(|der| der.as_ref()).collect::<Vec<_>>()).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// What an error of Pingora's says about the service. `None`: it is not the service's fault.

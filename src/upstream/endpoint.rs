@@ -13,10 +13,11 @@ use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
-use super::health::Health;
+use super::{announce::Announcer, health::Health};
 use crate::{
     config::{route::RouteTimeouts, upstream::Timeouts},
     exchange::UpstreamFault,
+    proxy_protocol::Addresses,
 };
 
 /// `timeouts.idle` where neither route nor upstream sets one.
@@ -30,8 +31,10 @@ const IDLE_UPGRADED_DEFAULT: Duration = Duration::from_secs(3600);
 pub(super) struct Endpoint {
     pub address: SocketAddr,
     pub weight: u32,
-    /// How to connect, but for the timeouts.
+    /// How to connect in our own name, but for the timeouts.
     pub peer: HttpPeer,
+    /// Set if connections name their client.
+    pub announcer: Option<Announcer>,
     /// The name it goes by: the TLS server name, else its address.
     pub host: HeaderValue,
     pub load: Arc<Load>,
@@ -165,9 +168,13 @@ impl Lease {
         &self.endpoint.host
     }
 
-    /// Where and how Pingora connects. On HTTP/2 its one timeout also runs while the request is still being sent.
-    pub fn peer(&self, timeouts: &EffectiveTimeouts) -> Box<HttpPeer> {
+    /// Where and how Pingora connects. On HTTP/2 its one timeout also runs while the request is still being sent. `client` is asked
+    /// only where connections name it.
+    pub fn peer(&self, timeouts: &EffectiveTimeouts, client: impl FnOnce() -> Addresses) -> Box<HttpPeer> {
         let mut peer = Box::new(self.endpoint.peer.clone());
+        if let Some(announcer) = &self.endpoint.announcer {
+            announcer.for_client(&mut peer, client());
+        }
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect);
         // No read timeout: Pingora's counts while the client still sends. The request's clock knows what is waited for.

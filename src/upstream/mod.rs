@@ -1,6 +1,6 @@
 //! The services behind the gateway. [`Upstream::pick`] is the only way to an endpoint.
 //!
-//! `client` says how to connect, `endpoint` what an address is doing, `health` whether it takes traffic, `balance` whose
+//! `client` says how to connect (`announce` for whom), `endpoint` what an address is doing, `health` whether it takes traffic, `balance` whose
 //! turn it is. What must outlive a reload is kept in [`States`] by upstream name and address.
 
 use std::{
@@ -27,6 +27,7 @@ use crate::{
     name::UpstreamName,
 };
 
+mod announce;
 mod balance;
 pub mod client;
 mod endpoint;
@@ -72,7 +73,7 @@ impl Drop for Checking {
 }
 
 impl Upstream {
-    /// Compiles an upstream, or gives the running one if its configuration and the content of its CA file are the same.
+    /// Compiles an upstream, or gives the running one if its configuration and the content of its TLS files are the same.
     /// Endpoints that are known keep what is known of them. Changes nothing that runs until [`start`](Self::start).
     ///
     /// # Errors
@@ -95,6 +96,7 @@ impl Upstream {
                 address: endpoint.address,
                 weight: endpoint.weight,
                 peer: client.peer(endpoint.address),
+                announcer: client.announcer().cloned(),
                 host: client.host(endpoint.address),
                 load,
                 health,
@@ -143,6 +145,11 @@ impl Upstream {
 
     pub fn name(&self) -> &UpstreamName {
         &self.name
+    }
+
+    /// What should be mended, though it works.
+    pub fn warnings(&self) -> &[Problem] {
+        self.client.warnings()
     }
 
     pub fn timeouts(&self) -> &config::upstream::Timeouts {

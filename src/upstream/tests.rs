@@ -181,7 +181,7 @@ fn timeouts_of_a_route_go_before_its_upstreams() {
     assert_eq!((timeouts.silence(), timeouts.upgraded().silence()), (secs(90), secs(3600)));
     assert_eq!(timeouts.within(secs(0)).connect, secs(0));
     let lease = compile("endpoints: [127.0.0.1:1]", &States::default()).pick(&Tried::default()).unwrap();
-    let peer = lease.peer(&timeouts);
+    let peer = lease.peer(&timeouts, || unreachable!());
     assert_eq!((peer.options.connection_timeout, peer.options.read_timeout), (Some(secs(1)), None));
     assert_eq!((peer.options.idle_timeout, peer.options.write_timeout), (Some(secs(50)), Some(secs(90))));
 }
@@ -191,6 +191,8 @@ fn connections_of_other_protocol_or_identity_are_not_shared() {
     install_provider();
     let (files, other) = (Files::new("shop.internal"), Files::new("shop.internal"));
     let tls = |files: &Files, name: &str| format!("tls: {{ server_name: {name}, ca: {} }}", files.ca.display());
+    let pair = |shown: &Files| format!("{{ cert: {}, key: {} }}", shown.ca.display(), shown.key.display());
+    let own = |shown| tls(&files, &format!("shop.internal, client_certificate: {}", pair(shown)));
     let configs = [
         "protocol: http1".to_owned(),
         "protocol: h2c".to_owned(),
@@ -198,11 +200,13 @@ fn connections_of_other_protocol_or_identity_are_not_shared() {
         tls(&files, "other.internal"),
         tls(&other, "shop.internal"),
         format!("protocol: h2, {}", tls(&files, "shop.internal")),
+        own(&files),
+        own(&other),
     ];
     let timeouts = EffectiveTimeouts::of(&Default::default(), &Default::default());
     let hashes = configs.iter().map(|rest| {
         let upstream = compile(&format!("{{ endpoints: [127.0.0.1:1], {rest} }}"), &States::default());
-        upstream.pick(&Tried::default()).unwrap().peer(&timeouts).reuse_hash()
+        upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!()).reuse_hash()
     });
     let distinct: std::collections::HashSet<u64> = hashes.collect();
     assert_eq!(distinct.len(), configs.len());
@@ -353,7 +357,7 @@ async fn service_is_verified_by_authority_and_name() {
         let tls = format!("tls: {{ server_name: {name}, ca: {} }}", ca.display());
         let upstream = compile(&format!("{{ endpoints: ['{}'], {tls} }}", service.address), &States::default());
         let timeouts = EffectiveTimeouts::of(&Default::default(), upstream.timeouts());
-        let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts);
+        let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!());
         let outcome = within(Connector::new(None).get_http_session(&*peer)).await;
         assert_eq!(outcome.err().and_then(|e| client::fault(&e)), expected, "{name}");
     };
@@ -367,7 +371,7 @@ async fn refused_connection_is_a_connect_fault() {
     let closed = TcpListener::bind(address(0)).await.unwrap().local_addr().unwrap();
     let upstream = compile(&format!("endpoints: ['{closed}']"), &States::default());
     let timeouts = EffectiveTimeouts::of(&Default::default(), upstream.timeouts());
-    let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts);
+    let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!());
     let error = within(Connector::new(None).get_http_session(&*peer)).await.err().unwrap();
     assert_eq!(client::fault(&error), Some(UpstreamFault::Connect));
 }

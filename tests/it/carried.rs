@@ -383,3 +383,183 @@ fn a_grpc_stream_may_speak_seldom() {
     });
     assert_eq!(status, "12");
 }
+
+#[test]
+fn a_grpc_call_whose_service_cannot_be_reached_in_its_time_is_told_so() {
+    // A listener whose queue is full answers no SYN: Linux drops it.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    let gateway = Gateway::before(address);
+    let answer = play(async {
+        let mut client = h2::h2c(gateway.web()).await;
+        ask(&mut client, call("/x", "300m").body(full("")).unwrap()).await
+    });
+    assert_trailers_only(&answer, "4");
+    assert_eq!(gateway.logged_path("/x")["flag"], "DT");
+}
+
+#[test]
+fn what_a_client_sends_before_its_upgrade_is_accepted_is_not_lost() {
+    let origin = Origin::shouting();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly");
+    assert_eq!(connection.0.head().unwrap().unwrap().status().unwrap(), 101);
+    connection.send(" and late");
+    assert_eq!(connection.exactly(14), b"EARLY AND LATE");
+}
+
+/// pingora-proxy closes some at once, unless it is kept from hearing the service before it has noted the end of the request.
+#[test]
+fn no_upgraded_connection_is_closed_at_once() {
+    let origin = Origin::shouting();
+    let gateway = Gateway::before(&origin);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..250).for_each(|_| drop(gateway.upgraded("/x"))));
+        }
+    });
+}
+
+#[test]
+fn an_upgrade_that_cannot_be_followed_is_a_plain_request() {
+    let origin = Origin::echo();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    for fields in [
+        "Upgrade: websocket",
+        "Upgrade: websocket\r\nConnection: keep-alive",
+        "Upgrade: websocket, h2c\r\nConnection: Upgrade",
+        "Upgrade: TLS/1.0\r\nConnection: Upgrade",
+    ] {
+        connection.send(format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(connection.response("GET").text().starts_with("GET /x "), "{fields}");
+        assert!(origin.requests().iter().all(|request| request.field("upgrade").is_none()), "{fields}");
+        assert!(connection.response("GET").text().starts_with("GET /next "), "what follows is the next request: {fields}");
+    }
+}
+
+#[test]
+fn an_upgrade_with_a_body_carries_the_body_and_does_not_upgrade() {
+    let origin = Origin::echo();
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    let upgrade = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection.send(format!("POST /x HTTP/1.1\r\n{upgrade}Content-Length: 4\r\n\r\nbody{next}"));
+    assert!(connection.response("POST").text().ends_with("\nbody"));
+    assert!(connection.response("GET").text().starts_with("GET /next "));
+    connection.send(format!("GET /x HTTP/1.1\r\n{upgrade}Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n{next}"));
+    assert!(connection.response("GET").text().ends_with("\nbody"));
+    assert!(connection.response("GET").text().starts_with("GET /next "));
+    assert!(origin.requests().iter().all(|request| request.field("upgrade").is_none()));
+}
+
+#[test]
+fn an_upgrade_that_is_not_accepted_is_answered_as_any_request() {
+    let origin = Origin::text("no");
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    for _ in 0..3 {
+        let reply = connection.ask("GET /x HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: Upgrade");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "no"));
+    }
+    assert_eq!(origin.last().field("upgrade"), Some("websocket"));
+}
+
+/// Answers every head with these bytes.
+fn says(bytes: &'static str) -> Origin {
+    Origin::answer(move |_| bytes)
+}
+
+#[test]
+fn an_answer_that_is_no_http_gives_502() {
+    for bytes in [
+        "HTTP/1.1 600 Six\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 999 Nine\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 099 Low\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nno",
+    ] {
+        let origin = says(bytes);
+        let mut gateway = Gateway::before(&origin);
+        assert_eq!(gateway.get("/x").status, 502, "{bytes}");
+        gateway.assert_sound();
+    }
+}
+
+#[test]
+fn an_answer_without_a_body_says_nothing_of_one_and_shifts_nothing() {
+    for (bytes, status, length) in [
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, None),
+        ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 204, None),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, Some("5")),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, None),
+        ("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 204, None),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil", 304, Some("4")),
+    ] {
+        let origin = says(bytes);
+        let gateway = Gateway::before(&origin);
+        let mut connection = gateway.connect();
+        for _ in 0..3 {
+            let reply = connection.ask("GET /x HTTP/1.1\nHost: a");
+            assert_eq!(
+                (reply.status, reply.field("content-length"), reply.field("transfer-encoding")),
+                (status, length, None),
+                "{bytes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_interim_answer_says_nothing_of_a_body() {
+    let origin =
+        says("HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("GET /x HTTP/1.1\nHost: a");
+    let hints = connection.0.head().unwrap().unwrap();
+    assert_eq!((hints.status().unwrap(), hints.field("content-length"), hints.field("link")), (103, None, Some("</a>")));
+    assert_eq!(connection.response("GET").text(), "ok");
+}
+
+#[test]
+fn head_range_and_multipart_answers_pass_whole() {
+    let parts = "--x\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/9\r\n\r\nab\r\n--x--\r\n";
+    let origin = Origin::answer(move |request| match request.target() {
+        "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nAccept-Ranges: bytes\r\n\r\n".to_owned(),
+        "/range" => {
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-3/9\r\nContent-Length: 2\r\nETag: \"e\"\r\n\r\ncd".to_owned()
+        }
+        "/past" => "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */9\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        _ => format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=x\r\nContent-Length: {}\r\n\r\n{parts}",
+            parts.len()
+        ),
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    let head = connection.ask("HEAD /head HTTP/1.1\nHost: a");
+    assert_eq!((head.field("content-length"), head.field("accept-ranges")), (Some("12345"), Some("bytes")));
+    let range = connection.ask("GET /range HTTP/1.1\nHost: a\nRange: bytes=2-3\nIf-Range: \"e\"");
+    assert_eq!((range.status, range.field("content-range"), range.text().as_str()), (206, Some("bytes 2-3/9"), "cd"));
+    let seen = origin.last();
+    assert_eq!((seen.field("range"), seen.field("if-range")), (Some("bytes=2-3"), Some("\"e\"")));
+    let past = connection.ask("GET /past HTTP/1.1\nHost: a\nRange: bytes=10-");
+    assert_eq!((past.status, past.field("content-range")), (416, Some("bytes */9")));
+    let many = connection.ask("GET /many HTTP/1.1\nHost: a\nRange: bytes=0-1,3-4");
+    assert_eq!((many.status, many.field("content-type")), (206, Some("multipart/byteranges; boundary=x")));
+    assert_eq!(many.text(), parts);
+    assert_eq!(origin.connections(), 1);
+}

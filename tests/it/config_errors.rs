@@ -2,7 +2,8 @@
 //!
 //! `tests/cases/config/NAME.yaml` is what was written, `NAME.txt` what is said about it. A line `#--- file: NAME` begins another
 //! file of the same case (two or more `.yaml` files are a directory), `#--- env: NAME=VALUE` sets a variable, `#--- certificate: NAME`
-//! makes `NAME.pem` and `NAME.key` (with ` expired` or ` early` behind it, one for another time), `#--- large: NAME` a file of 5 MiB.
+//! makes `NAME.pem` and `NAME.key` (with ` expired` or ` early` behind it, one for another time; with ` nameless`, one without alternative names), `#--- large: NAME` a file of 5 MiB.
+//! `#--- ocsp: FILE CERTIFICATE WORD` makes an OCSP response for a certificate that says what the word says.
 //! `#--- authorities: NAME` is the system's file of authorities; such a case has a process of its own.
 //! With `BLESS=1` the texts are written anew: read the difference before you keep it.
 
@@ -20,7 +21,10 @@ use banyan::{
     live::check,
 };
 
-use crate::harness::gateway::{banyan, run};
+use crate::harness::{
+    gateway::{banyan, run},
+    ocsp::{self, Says},
+};
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/config");
 
@@ -41,6 +45,8 @@ struct Case {
     /// Names of certificates, with the word for their time.
     certificates: Vec<(String, String)>,
     large: Vec<String>,
+    /// OCSP responses: the file's name, that of the certificate, the word for what it says.
+    ocsp: Vec<[String; 3]>,
     authorities: Option<String>,
 }
 
@@ -62,6 +68,10 @@ impl Case {
                     let (name, time) = words.split_once(' ').unwrap_or((words, ""));
                     case.certificates.push((name.to_owned(), time.to_owned()));
                 }
+                Some(("ocsp", words)) => {
+                    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+                    case.ocsp.push(words.try_into().expect("a file, a certificate, a word"));
+                }
                 Some(("authorities", name)) => case.authorities = Some(name.to_owned()),
                 Some(("large", name)) => case.large.push(name.to_owned()),
                 Some((other, _)) => panic!("no header `{other}`"),
@@ -78,6 +88,10 @@ impl Case {
             fs::write(path, text).unwrap();
         }
         self.certificates.iter().for_each(|(name, time)| write_certificate(&directory.join(name), time));
+        for [name, of, says] in &self.ocsp {
+            let certificate = fs::read_to_string(directory.join(of).with_extension("pem")).unwrap();
+            fs::write(directory.join(name), response(&certificate, says)).unwrap();
+        }
         for name in &self.large {
             fs::File::create(directory.join(name)).unwrap().set_len(5 << 20).unwrap();
         }
@@ -110,6 +124,7 @@ fn write_certificate(stem: &Path, time: &str) {
     let mut params = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
     match time {
         "" => {}
+        "nameless" => params.subject_alt_names.clear(),
         "expired" => params.not_after = rcgen::date_time_ymd(2001, 1, 1),
         "early" => params.not_before = rcgen::date_time_ymd(3000, 1, 1),
         other => panic!("no time `{other}`"),
@@ -117,6 +132,24 @@ fn write_certificate(stem: &Path, time: &str) {
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(stem.with_extension("pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     fs::write(stem.with_extension("key"), key.serialize_pem()).unwrap();
+}
+
+/// An OCSP response for a certificate.
+fn response(certificate: &str, says: &str) -> Vec<u8> {
+    const LONG_AGO: i64 = 1_000_000_000;
+    const FAR_AWAY: i64 = 32_503_680_000;
+    let good = |from, until| ocsp::response(certificate, Says::Good, from, Some(until));
+    match says {
+        "expired" => good(LONG_AGO, LONG_AGO + 1),
+        "early" => good(FAR_AWAY, FAR_AWAY + 1),
+        "revoked" => ocsp::response(certificate, Says::Revoked, LONG_AGO, None),
+        "unknown" => ocsp::response(certificate, Says::Unknown, LONG_AGO, None),
+        "stranger" => ocsp::for_serial(&[1], Says::Good, LONG_AGO, None),
+        "odd" => ocsp::odd(good(LONG_AGO, FAR_AWAY)),
+        "long" => [good(LONG_AGO, FAR_AWAY), vec![0; 20_000]].concat(),
+        "later" => ocsp::try_later(),
+        other => panic!("no word `{other}`"),
+    }
 }
 
 fn bless() -> bool {
@@ -185,7 +218,7 @@ const OF_REQUESTS: &str = "said to clients and services";
 
 /// Files whose texts users read because of a configuration: those that make problems, and those that problems take their words from.
 fn is_of_problems(path: &Path, text: &str) -> bool {
-    let words = ["certs.rs", "route/host.rs", "route/path.rs", "route/regex.rs", "origin/template.rs"];
+    let words = ["certs.rs", "certs/staple.rs", "route/host.rs", "route/path.rs", "route/regex.rs", "origin/template.rs"];
     let makes = ["Problem::error(", "Problem::warning(", "Misread::new("].iter().any(|call| text.contains(call));
     makes && !path.ends_with("tests.rs") && !path.ends_with("config/problem.rs") || words.iter().any(|end| path.ends_with(end))
 }

@@ -53,6 +53,10 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
     let others = [
         Stop::Malformed("a rule"),
         Stop::Framing("a rule"),
+        Stop::UriTooLong,
+        Stop::Version,
+        Stop::TransferCoding,
+        Stop::HeadTimeout,
         Stop::Misdirected,
         Stop::NoRoute,
         Stop::MethodNotAllowed(HeaderValue::from_static("GET")),

@@ -6,10 +6,14 @@ mod harness;
 
 mod cases;
 mod connections;
+mod ports;
 mod process;
 mod protocols;
 mod http2;
+mod tls;
 mod upstreams;
+mod upstream_tls;
+mod upstream_proxy_protocol;
 mod timeouts;
 mod carried;
 mod edge_heads;

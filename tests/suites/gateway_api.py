@@ -123,7 +123,7 @@ def routes(test, gateway, listener, lacks):
 
 def config(routes, port, admin, tls):
     listener = {"address": "127.0.0.1:%d" % port}
-    if tls: listener["tls"] = {"certificates": [{"cert": "cert.pem", "key": "key.pem"}]}
+    if tls: listener["tls"] = {"certificates": [{"cert": "cert.pem", "key": "key.pem"}], "misdirected": "serve"}
     upstreams = {"v%d" % (n + 1): {"endpoints": ["127.0.0.1:%d" % (ECHO + n)]} for n in range(3)}
     return {"listeners": {"web": listener}, "admin": {"address": "127.0.0.1:%d" % admin}, "upstreams": upstreams, "routes": routes}
 

@@ -14,6 +14,8 @@ const FILES: &[&str] = &[
     "listeners.*.tls.certificates.*.ocsp",
     "listeners.*.tls.client_auth.ca",
     "upstreams.*.tls.ca",
+    "upstreams.*.tls.client_certificate.cert",
+    "upstreams.*.tls.client_certificate.key",
     "observe.access_log.path",
 ];
 

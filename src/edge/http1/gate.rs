@@ -53,6 +53,8 @@ pub struct Gate {
     /// How much of it Pingora may read.
     free: usize,
     phase: Phase,
+    /// No request has come yet.
+    is_first: bool,
     /// When the head that is due must be whole; before its first byte, when it must begin.
     due: Instant,
     /// No byte of it has come, and the time until it must begin is not the time in which it must be whole.
@@ -79,13 +81,19 @@ impl Gate {
     /// A connection whose first head must be whole by then. `kept` was read already.
     pub fn new(kept: BytesMut, due: Instant) -> Self {
         let phase = Phase::Head(Scan::default());
-        Self { kept, free: 0, phase, due, idle: false, timer: Timer::default(), may_upgrade: false, ended: false }
+        Self { kept, free: 0, phase, is_first: true, due, idle: false, timer: Timer::default(), may_upgrade: false, ended: false }
     }
 
     /// Whether the client owes bytes of a body, or has sent more than that. To close on it now would reset the connection, and our
     /// answer with it.
     pub fn is_sending(&self) -> bool {
         !self.ended && (matches!(self.phase, Phase::Length(_) | Phase::Chunked(_)) || !self.kept.is_empty())
+    }
+
+    /// Whether the client speaks another protocol: its very first line ends in no version of HTTP. An invalid HTTP/2 preface is such
+    /// a line, and its sender could not read our answer (RFC 9113 §3.4).
+    pub const fn is_foreign(&self, refused: Refused) -> bool {
+        self.is_first && matches!(refused, Refused::Head(Refusal::Version))
     }
 
     /// What was read of a head that is refused.
@@ -223,6 +231,7 @@ impl Gate {
         let Some(end) = scan.advance(bytes, &terms.head).map_err(Refused::Head)? else { return Ok(None) };
         let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         let head = check(head, &terms.head).map_err(Refused::Head)?;
+        self.is_first = false;
         self.may_upgrade = head.upgrade;
         self.phase = match head.framing {
             Framing::None | Framing::Length(0) => Phase::Whole,

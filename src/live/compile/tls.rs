@@ -1,7 +1,7 @@
 //! The TLS of a listener: its files are read and checked, so that a handshake finds nothing to fail at.
 
 use crate::{
-    certs::{Certified, Clients, Offer, Stale, Staple, Verdict, certified_key},
+    certs::{Certified, Clients, Offer, Staple, Verdict, certified_key},
     config::{
         listener::{Certificate, ListenerTls, Tickets},
         problem::{Path, Problem},
@@ -44,21 +44,12 @@ fn certificate(pair: &Certificate, at: &Path, problems: &mut Vec<Problem>) -> Op
 
 /// What will make clients refuse a certificate, or us see nothing in it.
 fn doubt(pair: &Certificate, certified: &Certified, at: &Path, problems: &mut Vec<Problem>) {
-    let file = pair.cert.display();
-    if let Some(stale) = certified.stale {
-        problems.push(Problem::warning(at.clone(), format!("the certificate in `{file}` {}", when(stale))));
-    }
+    problems.extend(certified.stale.map(|stale| stale.warning(&pair.cert, at.clone())));
     if certified.names.is_empty() {
+        let file = pair.cert.display();
         let message = format!("the certificate in `{file}` has no DNS name or address among its alternative names");
         let help = "clients verify nothing else; requests for any host are taken with it";
         problems.push(Problem::warning(at.clone(), message).help(help));
-    }
-}
-
-fn when(stale: Stale) -> &'static str {
-    match stale {
-        Stale::Expired => "has expired",
-        Stale::NotYetValid => "is not valid yet",
     }
 }
 
@@ -72,7 +63,7 @@ fn staple(pair: &Certificate, certified: Certified, at: &Path, problems: &mut Ve
     };
     match (staple.verdict, staple.span.stale_now()) {
         (Verdict::Good, None) => {}
-        (Verdict::Good, Some(stale)) => doubt(when(stale)),
+        (Verdict::Good, Some(stale)) => doubt(stale.words()),
         (Verdict::Revoked, _) => doubt("says that the certificate was revoked"),
         (Verdict::Unknown, _) => doubt("says that the certificate is not known"),
     }

@@ -57,7 +57,12 @@ fn complete() -> String {
     let metrics = metrics();
     let upstream = UpstreamName::new("u");
     let route = metrics.route(&RouteName::new("r"));
-    let _open = metrics.listener(&ListenerName::new("l")).accepted();
+    let listener = metrics.listener(&ListenerName::new("l"));
+    let _open = listener.accepted();
+    listener.refused("timeout");
+    listener.refused_head("no_host", 400);
+    listener.flood("ping");
+    listener.goaway("no_error");
     metrics.ended(&record(200, 1, Flag::None), &route, Some(&metrics.upstream(&upstream)));
     metrics.published(1, UNIX_EPOCH);
     metrics.render([endpoint(&upstream, 1, true)])

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -32,6 +33,7 @@ pub struct Start {
     config: Option<&'static str>,
     dir: Option<TempDir>,
     ports: Ports,
+    inherited: Option<OwnedFd>,
 }
 
 /// Ports by the names that stand for them in a configuration: `<web>`, `<admin>`, …
@@ -96,21 +98,15 @@ impl Gateway {
     }
 
     /// A connection that a service upgraded which says in capitals what it hears; it has said `HI`.
-    ///
-    /// Tried again, because pingora-proxy 0.9.1 closes a few: a 101 that comes before it has noted the end of the request's empty
-    /// body makes it take that end for the end of the upgraded stream.
     #[track_caller]
     pub fn upgraded(&self, path: &str) -> Connection {
-        const TRIES: usize = 5;
-        let attempt = |_| {
-            let mut connection = self.connect();
-            connection.send_head(&format!("GET {path} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket"));
-            let head = connection.0.head().unwrap().unwrap();
-            assert_eq!((head.status().unwrap(), head.field("upgrade")), (101, Some("websocket")));
-            let _ = connection.0.send("hi");
-            (connection.exactly(2) == b"HI").then_some(connection)
-        };
-        (0..TRIES).find_map(attempt).expect("an upgraded connection that lives")
+        let mut connection = self.connect();
+        connection.send_head(&format!("GET {path} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket"));
+        let head = connection.0.head().unwrap().unwrap();
+        assert_eq!((head.status().unwrap(), head.field("upgrade")), (101, Some("websocket")));
+        connection.send("hi");
+        assert_eq!(connection.exactly(2), b"HI", "an upgraded connection that lives");
+        connection
     }
 
     /// A GET to the admin listener.
@@ -263,6 +259,17 @@ impl Start {
         self
     }
 
+    /// A socket that it is started with, as systemd passes them: descriptor 3, and beside it one that is no socket.
+    pub fn inherits(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.inherited = Some(socket.into());
+        self
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn launched(self) -> Gateway {
+        self.launch(tempfile::tempdir().unwrap())
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn ready(mut self) -> Gateway {
@@ -301,10 +308,14 @@ impl Start {
             fs::write(path, ports.fill(text, dir.path())).unwrap();
         }
         let config: PathBuf = dir.path().join(self.config.unwrap_or("banyan.yaml"));
-        let mut child = banyan(["run", "-c"])
+        let (mut command, stdin) = match &self.inherited {
+            None => (banyan(["run", "-c"]), Stdio::null()),
+            Some(socket) => (activated(), Stdio::from(socket.try_clone().unwrap())),
+        };
+        let mut child = command
             .arg(config)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -367,6 +378,16 @@ fn with_listeners(yaml: &str) -> String {
 pub fn banyan<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
     command.args(arguments).env_remove("BANYAN_LOG").env("NO_COLOR", "1");
+    command
+}
+
+/// `banyan run -c` with what comes as standard input as descriptor 3. Whom it is meant for is its own process unless `LISTEN_PID` says
+/// otherwise.
+fn activated() -> Command {
+    const SCRIPT: &str =
+        r#"exec 3<&0 4</dev/null </dev/null; export LISTEN_FDS=2 LISTEN_PID="${LISTEN_PID:-$$}"; exec "$0" run -c "$1""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, env!("CARGO_BIN_EXE_banyan")]).env_remove("BANYAN_LOG").env("NO_COLOR", "1");
     command
 }
 

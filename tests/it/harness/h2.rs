@@ -55,7 +55,8 @@ pub async fn h2(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> S
     client(stream).await
 }
 
-async fn client(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Body> {
+/// An HTTP/2 connection over a stream of any kind.
+pub async fn client(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Body> {
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
     sender

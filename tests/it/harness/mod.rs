@@ -9,8 +9,11 @@ pub mod frames;
 pub mod gateway;
 pub mod h2;
 pub mod lines;
+pub mod meet;
+pub mod ocsp;
 pub mod origin;
 pub mod port;
+pub mod reception;
 pub mod wire;
 
 use std::time::{Duration, Instant};

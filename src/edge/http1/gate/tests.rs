@@ -193,3 +193,24 @@ async fn a_later_head_has_its_time_from_its_first_byte() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn only_the_first_line_can_be_of_another_protocol() {
+    let check = async |before: &[&str], line: &str, is_foreign: bool| {
+        let mut client = Line::after((before.concat() + line + "\r\n\r\n").as_bytes()).await;
+        for request in before {
+            assert_eq!(client.request(4096).await.as_deref(), Ok(*request));
+        }
+        let refused = Clock::drive(crate::deadline::Terms::default(), async {
+            let mut space = [0; 4096];
+            let mut out = ReadBuf::new(&mut space);
+            poll_fn(|cx| client.gate.poll_read(&mut client.near, &TERMS, cx, &mut out)).await.unwrap().unwrap()
+        });
+        let refused = refused.await;
+        assert_eq!(client.gate.is_foreign(refused), is_foreign, "{line}");
+    };
+    check(&[], "INVALID CONNECTION PREFACE", true).await;
+    check(&[GET], "INVALID CONNECTION PREFACE", false).await;
+    check(&[], "GET / HTTP/2.0", false).await;
+    check(&[], "GE(T / HTTP/1.1", false).await;
+}
