@@ -8,7 +8,7 @@
 
 use std::{
     num::NonZeroU64,
-    os::fd::RawFd,
+    os::fd::{AsFd, RawFd},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -71,6 +71,7 @@ pub struct Clock {
     begun: AtomicBool,
     /// The answer was cut off.
     cut: AtomicBool,
+    holds_back: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -228,9 +229,21 @@ impl Clock {
         self.set(|state| (state.line, state.socket) = (Some(line), socket));
     }
 
-    /// The next try's request is held back by this.
-    pub fn hold_back(&self, cork: Cork) {
-        self.set(|state| state.cork = Some(cork));
+    /// The tries' requests are to be held back on their connections.
+    pub fn holds_back(&self) {
+        self.holds_back.store(true, Relaxed);
+    }
+
+    /// Takes the handle by which the request is held back on this connection, if it is to be.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn hold_back(&self, connection: &impl AsFd) -> std::io::Result<()> {
+        if self.holds_back.load(Relaxed) {
+            let cork = Cork::on(connection)?;
+            self.set(|state| state.cork = Some(cork));
+        }
+        Ok(())
     }
 
     /// The request is written from now on.

@@ -29,7 +29,7 @@ pub mod version;
 #[command(
     name = "banyan",
     version,
-    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn,rustls=error` (default), `debug`, `warn,banyan=trace`."
+    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn,pingora_core::apps=off,rustls=error` (default), `debug`, `warn,banyan=trace`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -49,7 +49,8 @@ enum Command {
 }
 
 /// What is logged unless BANYAN_LOG says otherwise: of Pingora only what went wrong.
-const LOGGED: &str = "info,pingora=warn,rustls=error";
+/// What is logged if nobody asks for something else. `pingora_core::apps` tells only of clients that leave in their HTTP/2 preface.
+const LOGGED: &str = "info,pingora=warn,pingora_core::apps=off,rustls=error";
 
 /// Where a configuration is.
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! A client's connection, as Pingora sees it: HTTP/1 through its [`Gate`], HTTP/2 under its [`Watch`].
 //!
-//! A head that is refused is answered here, before Pingora knows of it. What Pingora itself refuses before any hook, with its name
+//! A head of HTTP/1 that is refused is answered here, before Pingora knows of it. What Pingora itself refuses before any hook, with its name
 //! and without a body, is exchanged for an answer of ours.
 
 use std::{
@@ -28,6 +28,7 @@ use super::{
     farewell::Farewell,
     http1::{Gate, Refused},
     http2::{Code, Guard},
+    patience::Patience,
     refusal,
 };
 use crate::{deadline::Clock, reply};
@@ -43,8 +44,7 @@ pub struct Client {
     manner: Manner,
     /// What is left to write of our answer in place of one of Pingora's.
     exchanged: Option<Bytes>,
-    /// The last write could not be taken.
-    blocked: bool,
+    patience: Patience,
     /// Where the connection goes when Pingora lets it fall. None: it was ended in order.
     fallen: Option<oneshot::Sender<Fallen>>,
 }
@@ -85,10 +85,10 @@ impl Client {
         }
         let is_http2 = seen.starts_with(PREFACE) || stream.selected_alpn_proto() == Some(ALPN::H2);
         let manner = match is_http2 {
-            true => Manner::Http2(Box::new(Guard::new(seen, due))),
+            true => Manner::Http2(Box::new(Guard::new(seen, due, door.header_list))),
             false => Manner::Http1(Box::new(Gate::new(seen, due))),
         };
-        Ok(Self { stream, door, manner, exchanged: None, blocked: false, fallen: None })
+        Ok(Self { stream, door, manner, exchanged: None, patience: Patience::default(), fallen: None })
     }
 
     /// Where to wait for the connection once Pingora has let it go.
@@ -109,14 +109,6 @@ impl Client {
 
     pub const fn is_http2(&self) -> bool {
         matches!(self.manner, Manner::Http2(_))
-    }
-
-    /// Notes whether the client takes what is written. While it does not, the service cannot be heard.
-    fn taken(&mut self, taken: bool) {
-        if self.blocked == taken {
-            self.blocked = !taken;
-            Clock::hold(!taken);
-        }
     }
 
     /// Answers a head that is refused, and lets nothing more be read.
@@ -192,17 +184,18 @@ impl AsyncWrite for Client {
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
         }
-        this.taken(written.is_ready());
-        written
+        this.patience.with(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.patience.with(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.fallen = None;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.patience.with(ended, cx)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -219,8 +212,7 @@ impl AsyncWrite for Client {
                 left -= length;
             }
         }
-        this.taken(written.is_ready());
-        written
+        this.patience.with(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -22,7 +22,7 @@ use pingora_core::{
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
     sync::watch,
-    time::{sleep_until, timeout_at},
+    time::{sleep_until, timeout, timeout_at},
 };
 
 use self::{caps::Place, client::Client, door::Door};
@@ -34,6 +34,7 @@ mod door;
 mod farewell;
 pub mod http1;
 pub mod http2;
+mod patience;
 pub mod ports;
 mod proxied;
 mod refusal;
@@ -95,6 +96,7 @@ where
             proxy: self.proxy.clone(),
             door: door.clone(),
             carried: AtomicU32::new(0),
+            going_on: AtomicU32::new(0),
             end: watch::Sender::new(false),
         };
         Arc::new(requests).carry(client, door.old_at(opened), shutdown).await;
@@ -141,7 +143,10 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let door = self.door(&stream)?;
+        let Some(door) = self.door(&stream) else {
+            tracing::error!(?stream, "a connection came by no listener of the configuration");
+            return None;
+        };
         let _open = door.metrics.accepted();
         if let Err(reason) = self.carry(stream, door, shutdown).await {
             door.metrics.refused(&reason);
@@ -159,6 +164,8 @@ struct Requests<G> {
     proxy: Arc<HttpProxy<G>>,
     door: Arc<Door>,
     carried: AtomicU32,
+    /// Requests that have not ended, and one over HTTP/1 that may still begin.
+    going_on: AtomicU32,
     /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
     /// on is carried to its end. Pingora takes it for the end of the process, which would have it do the same.
     end: watch::Sender<bool>,
@@ -185,7 +192,12 @@ where
             () = sleep_until(old_at.into()) => {}
         }
         self.end.send_replace(true);
-        carrying.await;
+        // Pingora waits without end for a client of HTTP/2 to agree.
+        while timeout(self.door.http1.keepalive, &mut carrying).await.is_err() {
+            if self.going_on.load(Relaxed) == 0 {
+                return;
+            }
+        }
     }
 
     /// Carries one request after the other. How long is waited for each head is the gate's to say, and Pingora sets no timer of its own.
@@ -202,6 +214,22 @@ where
     }
 }
 
+/// Counts for as long as it is held.
+struct GoingOn<'a>(&'a AtomicU32);
+
+impl<'a> GoingOn<'a> {
+    fn of(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for GoingOn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 #[async_trait]
 impl<G> HttpServerApp for Requests<G>
 where
@@ -213,6 +241,7 @@ where
         if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
             self.end.send_replace(true);
         }
+        let _going_on = GoingOn::of(&self.going_on);
         Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 

@@ -13,6 +13,7 @@ mod http2;
 mod tls;
 mod upstreams;
 mod upstream_tls;
+mod upgrades;
 mod upstream_proxy_protocol;
 mod timeouts;
 mod carried;

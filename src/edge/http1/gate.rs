@@ -103,12 +103,12 @@ impl Gate {
 
     /// Looks at what is written to the client: 101 ends HTTP on this connection (RFC 9110 §15.2.2).
     pub fn answered(&mut self, answer: &[u8]) {
-        const CONTINUES: [&[u8]; 3] = [b"HTTP/1.1 100", b"HTTP/1.1 102", b"HTTP/1.1 103"];
-        if !self.may_upgrade || CONTINUES.iter().any(|head| answer.starts_with(head)) {
+        let switches = answer.starts_with(b"HTTP/1.1 101");
+        if !self.may_upgrade || answer.starts_with(b"HTTP/1.1 1") && !switches {
             return;
         }
         self.may_upgrade = false;
-        if answer.starts_with(b"HTTP/1.1 101") {
+        if switches {
             self.phase = Phase::Tunnel;
             self.free = self.kept.len();
         }
@@ -131,8 +131,7 @@ impl Gate {
             Phase::Whole if !Clock::is_unread() => self.poll_ahead(stream, cx),
             Phase::Whole => {
                 self.phase = Phase::Head(Scan::default());
-                self.idle = self.kept.is_empty();
-                self.due = Instant::now() + if self.idle { terms.keepalive } else { terms.header_timeout };
+                (self.idle, self.due) = (true, Instant::now() + terms.keepalive);
                 self.poll_head(stream, terms, cx, out)
             }
             Phase::Head(_) => self.poll_head(stream, terms, cx, out),
@@ -177,18 +176,24 @@ impl Gate {
             out.set_filled(before + length);
             match passes {
                 Err(refused) => return Poll::Ready(Ok(Some(refused))),
-                Ok(None) if !self.ended => self.begun(terms),
+                Ok(None) if !self.ended => {}
                 Ok(_) => return Poll::Ready(Ok(None)),
             }
         }
         self.poll_rest(stream, terms, cx, out)
     }
 
-    /// The first byte of a head has come.
+    /// Gives a head that has begun its time.
     fn begun(&mut self, terms: &Terms) {
-        if std::mem::take(&mut self.idle) {
+        if self.idle && self.has_begun() {
+            self.idle = false;
             self.due = Instant::now() + terms.header_timeout;
         }
+    }
+
+    /// Whether more of a head has come than the empty line that some clients send behind a body.
+    fn has_begun(&self) -> bool {
+        matches!(&self.phase, Phase::Head(scan) if scan.has_begun())
     }
 
     /// Reads on until the head is whole.
@@ -210,7 +215,7 @@ impl Gate {
                     return Poll::Ready(Ok(self.pass(out)));
                 }
                 Ok(None) if self.ended => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
+                Ok(None) => self.begun(terms),
             }
             match self.poll_keep(stream, cx) {
                 Poll::Pending => return self.poll_late(cx),
@@ -222,7 +227,7 @@ impl Gate {
     /// Nothing came: is it too late now? A client that has sent nothing is left in silence.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Refused>>> {
         ready!(self.timer.poll(self.due, cx));
-        Poll::Ready(Ok((!self.kept.is_empty()).then_some(Refused::Slow)))
+        Poll::Ready(Ok(self.has_begun().then_some(Refused::Slow)))
     }
 
     /// How many of these bytes may pass: the head, once it is whole, and as much of its body as is there.
@@ -301,9 +306,9 @@ impl Gate {
 
     /// Reads, and notes the end.
     fn poll_more(&mut self, stream: &mut Stream, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
+        let (before, asked) = (out.filled().len(), out.remaining());
         ready!(Pin::new(stream).poll_read(cx, out))?;
-        self.ended = out.filled().len() == before;
+        self.ended = asked > 0 && out.filled().len() == before;
         Poll::Ready(Ok(()))
     }
 }

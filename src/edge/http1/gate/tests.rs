@@ -214,3 +214,16 @@ async fn only_the_first_line_can_be_of_another_protocol() {
     check(&[], "GET / HTTP/2.0", false).await;
     check(&[], "GE(T / HTTP/1.1", false).await;
 }
+
+#[tokio::test]
+async fn an_empty_line_behind_a_body_begins_no_request() {
+    let mut line = Line::after((POST.to_owned() + "\r\n").as_bytes()).await;
+    assert_eq!(line.request(4096).await.as_deref(), Ok(POST));
+    Clock::drive(crate::deadline::Terms::default(), async {
+        assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending());
+        assert!(line.gate.due > Instant::now() + TERMS.header_timeout, "the connection is idle");
+        line.gate.due = Instant::now();
+        assert_eq!(line.read(4096).await.as_deref(), Ok(""), "and ends in silence");
+    })
+    .await;
+}
