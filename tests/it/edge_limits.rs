@@ -462,7 +462,9 @@ fn connections_of_every_end_free_their_place() {
             assert_turned_away(connection);
         },
         |mut connection| assert_eq!(connection.ask("GET / HTTP/1.1\nHost: a\nConnection: close").status, 200),
-        |mut connection| drop(connection.send(PREFACE)),
+        |mut connection| {
+            connection.send(PREFACE);
+        },
     ];
     for end in ends {
         wait_for_room(&gateway, 0);
