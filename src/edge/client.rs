@@ -192,8 +192,11 @@ impl AsyncWrite for Client {
         self.patience.with(flushed, cx)
     }
 
+    /// An HTTP/2 connection is over with this; the client of an HTTP/1 connection may still be sending.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.fallen = None;
+        if self.is_http2() {
+            self.fallen = None;
+        }
         let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.patience.with(ended, cx)
     }
