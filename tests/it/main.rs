@@ -16,6 +16,7 @@ mod hostile;
 mod observe;
 mod admin;
 mod attacks;
+mod edge_floods;
 mod reload;
 mod load;
 mod commands;
