@@ -4,6 +4,7 @@
 //! and without a body, is exchanged for an answer of ours.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -77,6 +78,24 @@ impl Client {
 
     pub const fn is_http2(&self) -> bool {
         matches!(self.manner, Manner::Http2(_))
+    }
+
+    /// Waits for a request's head on HTTP/1, so that nobody else need be there before it is. `false`: there comes none.
+    pub async fn is_asked(&mut self) -> bool {
+        poll_fn(|cx| self.poll_asked(cx)).await.unwrap_or(false)
+    }
+
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            match &mut self.manner {
+                Manner::Http1(gate) => match ready!(gate.poll_whole(&mut self.stream, &self.door.http1, cx))? {
+                    None => return Poll::Ready(Ok(gate.is_whole())),
+                    Some(refused) => self.refuse(refused),
+                },
+                Manner::Http2(_) => return Poll::Ready(Ok(true)),
+                Manner::Over(farewell) => return farewell.poll(&mut self.stream, cx).map(|()| Ok(false)),
+            }
+        }
     }
 
     /// Notes whether the client takes what is written. While it does not, the service cannot be heard.

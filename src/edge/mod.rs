@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use pingora_core::{
-    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     listeners::{L4BufferSettings, Listeners},
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
@@ -140,12 +140,17 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
+    /// Carries the connection in a task of its own: the one that this runs in keeps the room that Pingora's handshakes take for as
+    /// long as it lasts, which is as much as all of ours.
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let door = self.door(&stream)?;
-        let _open = door.metrics.accepted();
-        if let Err(reason) = self.carry(stream, door, shutdown).await {
-            door.metrics.refused(&reason);
-        }
+        let (edge, door, shutdown) = (self.clone(), self.door(&stream)?.clone(), shutdown.clone());
+        let open = door.metrics.accepted();
+        tokio::spawn(async move {
+            let _open = open;
+            if let Err(reason) = edge.carry(stream, &door, &shutdown).await {
+                door.metrics.refused(&reason);
+            }
+        });
         None
     }
 
@@ -170,18 +175,31 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    /// Carries one request after the other.
+    /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
+    /// request is more than all else that a connection holds.
     async fn http1(self: Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
-        let mut session = ServerSession::new_http1(Box::new(client));
-        loop {
-            // How long is waited for the next head is the gate's to say.
-            session.set_keepalive((!self.is_last(shutdown)).then_some(0));
-            let Some(reused) = self.process_new_http(session, shutdown).await else { return };
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
+        let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
+        while self.is_asked(&mut client, shutdown).await {
+            let mut session = ServerSession::new_http1(client);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+            // How long is waited for the next head is the gate's to say.
+            session.set_keepalive((!self.is_last(shutdown)).then_some(0));
+            let Some(reused) = self.process_new_http(session, shutdown).await else { return };
+            let (stream, kept) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Client>() else { return };
+            (client, settings) = (same, kept);
+        }
+    }
+
+    /// Waits for the next head; not when the gateway ends.
+    async fn is_asked(&self, client: &mut Client, shutdown: &ShutdownWatch) -> bool {
+        let mut shutdown = shutdown.clone();
+        tokio::select! {
+            biased;
+            asked = client.is_asked() => asked,
+            _ = shutdown.wait_for(|down| *down) => false,
         }
     }
 
