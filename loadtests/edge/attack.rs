@@ -123,10 +123,13 @@ async fn connect(number: usize, target: SocketAddr) -> io::Result<TcpStream> {
 /// The life of one connection.
 async fn once(mut stream: TcpStream, number: usize, plan: &Plan, sent: &Sent) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if plan.attack == Attack::Idle {
+        ask(&mut stream, number).await?;
+    }
     let _standing = Standing::new(sent);
     match plan.attack {
         Attack::Slowloris => drip(stream, sent).await,
-        Attack::Idle => idle(stream, number).await,
+        Attack::Idle => stream.read(&mut [0; 1]).await.map(drop),
         Attack::Connect => pause(plan).await,
         Attack::Handshake => {
             stream.write_all(&plan.hello).await?;
@@ -155,12 +158,11 @@ async fn drip(mut stream: TcpStream, sent: &Sent) -> io::Result<()> {
     }
 }
 
-async fn idle(mut stream: TcpStream, number: usize) -> io::Result<()> {
+/// Asks for the shortest answer, which comes in one piece.
+async fn ask(stream: &mut TcpStream, number: usize) -> io::Result<usize> {
     let head = format!("GET /small?{number} HTTP/1.1\r\nHost: a.example\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
-    let mut answer = [0; 1024];
-    while stream.read(&mut answer).await? > 0 {}
-    Ok(())
+    stream.read(&mut [0; 4096]).await
 }
 
 /// Sends bursts of frames, and reads what comes, until one of both ends.
@@ -185,6 +187,7 @@ async fn bursts(write: &mut OwnedWriteHalf, plan: &Plan, sent: &Sent) -> io::Res
         out.clear();
         (0..each).for_each(|_| flood.next(&mut out));
         if out.is_empty() {
+            // All is sent, and the connection is held.
             return std::future::pending().await;
         }
         write.write_all(&out).await?;

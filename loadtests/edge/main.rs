@@ -32,7 +32,7 @@ use self::{
 };
 
 /// Windows of peace and of attack, each.
-const PAIRS: usize = 3;
+const PAIRS: usize = 2;
 
 const WINDOW: Duration = Duration::from_secs(6);
 
