@@ -133,7 +133,7 @@ async fn once(mut stream: TcpStream, number: usize, plan: &Plan, sent: &Sent) ->
         Attack::Connect => pause(plan).await,
         Attack::Handshake => {
             stream.write_all(&plan.hello).await?;
-            stream.read(&mut [0; 4096]).await?;
+            let 1.. = stream.read(&mut [0; 4096]).await? else { return Ok(()) };
             pause(plan).await
         }
         _ => flood(stream, plan, sent).await,
