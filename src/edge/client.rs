@@ -4,6 +4,7 @@
 //! and without a body, is exchanged for an answer of ours.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -32,6 +33,9 @@ use super::{
     refusal,
 };
 use crate::{deadline::Clock, reply};
+
+/// How much is read at once of a connection of which nothing is known yet: most heads.
+const FIRST_READ: usize = 1 << 10;
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -75,7 +79,7 @@ impl Client {
     /// # Errors
     /// The connection is broken.
     pub async fn meet(mut stream: Stream, door: Arc<Door>, due: Instant) -> io::Result<Self> {
-        let mut seen = BytesMut::new();
+        let mut seen = BytesMut::with_capacity(FIRST_READ);
         if stream.get_ssl_digest().is_none() {
             while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
                 if stream.read_buf(&mut seen).await? == 0 {
@@ -109,6 +113,24 @@ impl Client {
 
     pub const fn is_http2(&self) -> bool {
         matches!(self.manner, Manner::Http2(_))
+    }
+
+    /// Waits for a request's head on HTTP/1, so that nobody else need be there before it is. `false`: there comes none.
+    pub async fn is_asked(&mut self) -> bool {
+        poll_fn(|cx| self.poll_asked(cx)).await.unwrap_or(false)
+    }
+
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            match &mut self.manner {
+                Manner::Http1(gate) => match ready!(gate.poll_whole(&mut self.stream, &self.door.http1, cx))? {
+                    None => return Poll::Ready(Ok(gate.is_whole())),
+                    Some(refused) => self.refuse(refused),
+                },
+                Manner::Http2(_) => return Poll::Ready(Ok(true)),
+                Manner::Over(farewell) => return farewell.poll(&mut self.stream, cx).map(|()| Ok(false)),
+            }
+        }
     }
 
     /// Answers a head that is refused, and lets nothing more be read.

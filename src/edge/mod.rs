@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use pingora_core::{
-    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     listeners::{L4BufferSettings, Listeners},
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
@@ -142,15 +142,21 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
+    /// Carries the connection in a task of its own: the one that this runs in keeps the room that Pingora's handshakes take for as
+    /// long as it lasts, which is as much as all of ours.
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let Some(door) = self.door(&stream) else {
             tracing::error!(?stream, "a connection came by no listener of the configuration");
             return None;
         };
-        let _open = door.metrics.accepted();
-        if let Err(reason) = self.carry(stream, door, shutdown).await {
-            door.metrics.refused(&reason);
-        }
+        let (edge, door, shutdown) = (self.clone(), door.clone(), shutdown.clone());
+        let open = door.metrics.accepted();
+        tokio::spawn(async move {
+            let _open = open;
+            if let Err(reason) = edge.carry(stream, &door, &shutdown).await {
+                door.metrics.refused(&reason);
+            }
+        });
         None
     }
 
@@ -200,17 +206,30 @@ where
         }
     }
 
-    /// Carries one request after the other. How long is waited for each head is the gate's to say, and Pingora sets no timer of its own.
+    /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
+    /// request is more than all else that a connection holds. How long is waited for a head is the gate's to say.
     async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
-        let mut session = ServerSession::new_http1(Box::new(client));
-        session.set_keepalive(Some(0));
-        while let Some(reused) = self.process_new_http(session, ends).await {
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
+        let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
+        while is_asked(&mut client, ends.clone()).await {
+            let mut session = ServerSession::new_http1(client);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+            session.set_keepalive(Some(0));
+            let Some(reused) = self.process_new_http(session, ends).await else { return };
+            let (stream, kept) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Client>() else { return };
+            (client, settings) = (same, kept);
         }
+    }
+}
+
+/// Waits for the next head; not when the connection is to end.
+async fn is_asked(client: &mut Client, mut ends: ShutdownWatch) -> bool {
+    tokio::select! {
+        biased;
+        asked = client.is_asked() => asked,
+        _ = ends.wait_for(|end| *end) => false,
     }
 }
 

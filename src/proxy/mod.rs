@@ -81,7 +81,7 @@ impl Gateway {
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
-        let framed = framing::check(&session.req_header().headers);
+        let framed = framing::check(session.req_header());
         upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();

@@ -370,8 +370,12 @@ fn a_client_is_not_blamed_for_a_service_that_takes_its_upload_slowly() {
 
 #[test]
 fn a_grpc_stream_may_speak_seldom() {
-    let origin = reader();
-    let gateway = hurried("100MiB", &origin);
+    let service = Service::h2c(|request| Response::new(full(request.body().len().to_string())));
+    let gateway = Gateway::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:<web>, limits: {{ min_body_rate: 100MiB }} }} }}
+upstreams: {{ one: {{ endpoints: [\"{service}\"], protocol: h2c }} }}
+routes: {{ all: {{ to: {{ upstream: one }} }} }}"
+    ));
     let status = play(async {
         let mut client = h2::h2c(gateway.web()).await;
         let (sender, body) = h2::stream();

@@ -26,6 +26,7 @@ mod hostile;
 mod observe;
 mod admin;
 mod attacks;
+mod edge_floods;
 mod reload;
 mod load;
 mod commands;

@@ -129,12 +129,10 @@ impl Gate {
             Phase::Tunnel => Pin::new(stream).poll_read(cx, out).map_ok(|()| None),
             Phase::Length(_) | Phase::Chunked(_) => self.poll_body(stream, cx, out).map_ok(|()| None),
             Phase::Whole if !Clock::is_unread() => self.poll_ahead(stream, cx),
-            Phase::Whole => {
-                self.phase = Phase::Head(Scan::default());
-                (self.idle, self.due) = (true, Instant::now() + terms.keepalive);
-                self.poll_head(stream, terms, cx, out)
-            }
-            Phase::Head(_) => self.poll_head(stream, terms, cx, out),
+            Phase::Whole | Phase::Head(_) => match ready!(self.poll_whole(stream, terms, cx))? {
+                None => Poll::Ready(Ok(self.pass(out))),
+                refused => Poll::Ready(Ok(refused)),
+            },
         }
     }
 
@@ -155,34 +153,6 @@ impl Gate {
         }
     }
 
-    fn poll_head(
-        &mut self,
-        stream: &mut Stream,
-        terms: &Terms,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<Refused>>> {
-        if self.kept.is_empty() && !self.ended {
-            // Most heads come in one piece: it is read where Pingora wants it.
-            let before = out.filled().len();
-            match self.poll_more(stream, cx, out) {
-                Poll::Pending => return self.poll_late(cx),
-                Poll::Ready(read) => read?,
-            }
-            let bytes = out.filled().get(before..).unwrap_or_default();
-            let passes = self.judge(bytes, terms);
-            let length = passes.as_ref().ok().copied().flatten().unwrap_or(0);
-            self.kept.extend_from_slice(bytes.get(length..).unwrap_or_default());
-            out.set_filled(before + length);
-            match passes {
-                Err(refused) => return Poll::Ready(Ok(Some(refused))),
-                Ok(None) if !self.ended => {}
-                Ok(_) => return Poll::Ready(Ok(None)),
-            }
-        }
-        self.poll_rest(stream, terms, cx, out)
-    }
-
     /// Gives a head that has begun its time.
     fn begun(&mut self, terms: &Terms) {
         if self.idle && self.has_begun() {
@@ -196,14 +166,17 @@ impl Gate {
         matches!(&self.phase, Phase::Head(scan) if scan.has_begun())
     }
 
-    /// Reads on until the head is whole.
-    fn poll_rest(
-        &mut self,
-        stream: &mut Stream,
-        terms: &Terms,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<Refused>>> {
+    /// Reads until a head is whole and may be read, so that who reads it need not be there before. `Some`: it may not. Not whole
+    /// either: the client has ended, or has said nothing in its time.
+    pub fn poll_whole(&mut self, stream: &mut Stream, terms: &Terms, cx: &mut Context<'_>) -> Poll<io::Result<Option<Refused>>> {
+        match self.phase {
+            Phase::Head(_) => {}
+            Phase::Whole => {
+                self.phase = Phase::Head(Scan::default());
+                (self.idle, self.due) = (true, Instant::now() + terms.keepalive);
+            }
+            Phase::Length(_) | Phase::Chunked(_) | Phase::Tunnel => return Poll::Ready(Ok(None)),
+        }
         loop {
             let kept = std::mem::take(&mut self.kept);
             let passes = self.judge(&kept, terms);
@@ -212,7 +185,7 @@ impl Gate {
                 Err(refused) => return Poll::Ready(Ok(Some(refused))),
                 Ok(Some(length)) => {
                     self.free = length;
-                    return Poll::Ready(Ok(self.pass(out)));
+                    return Poll::Ready(Ok(None));
                 }
                 Ok(None) if self.ended => return Poll::Ready(Ok(None)),
                 Ok(None) => self.begun(terms),
@@ -222,6 +195,11 @@ impl Gate {
                 Poll::Ready(read) => read?,
             }
         }
+    }
+
+    /// Whether a head is whole, and may be read.
+    pub const fn is_whole(&self) -> bool {
+        self.free > 0
     }
 
     /// Nothing came: is it too late now? A client that has sent nothing is left in silence.
