@@ -142,21 +142,15 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    /// Carries the connection in a task of its own: the one that this runs in keeps the room that Pingora's handshakes take for as
-    /// long as it lasts, which is as much as all of ours.
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let Some(door) = self.door(&stream) else {
             tracing::error!(?stream, "a connection came by no listener of the configuration");
             return None;
         };
-        let (edge, door, shutdown) = (self.clone(), door.clone(), shutdown.clone());
-        let open = door.metrics.accepted();
-        tokio::spawn(async move {
-            let _open = open;
-            if let Err(reason) = edge.carry(stream, &door, &shutdown).await {
-                door.metrics.refused(&reason);
-            }
-        });
+        let _open = door.metrics.accepted();
+        if let Err(reason) = self.carry(stream, door, shutdown).await {
+            door.metrics.refused(&reason);
+        }
         None
     }
 
@@ -184,13 +178,13 @@ where
 {
     async fn carry(self: Arc<Self>, client: Client, old_at: Instant, shutdown: &ShutdownWatch) {
         let ends = self.end.subscribe();
-        let mut shutdown = shutdown.clone();
         let mut carrying = std::pin::pin!(async {
             match client.is_http2() {
                 true => drop(self.process_new(Box::new(client), &ends).await),
-                false => self.one_by_one(client, &ends).await,
+                false => self.one_by_one(client, &ends, shutdown.clone()).await,
             }
         });
+        let mut shutdown = shutdown.clone();
         tokio::select! {
             biased;
             () = &mut carrying => return,
@@ -208,9 +202,9 @@ where
 
     /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
     /// request is more than all else that a connection holds. How long is waited for a head is the gate's to say.
-    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
+    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch, mut shutdown: ShutdownWatch) {
         let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
-        while is_asked(&mut client, ends.clone()).await {
+        while is_asked(&mut client, &mut shutdown).await {
             let mut session = ServerSession::new_http1(client);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
@@ -224,12 +218,12 @@ where
     }
 }
 
-/// Waits for the next head; not when the connection is to end.
-async fn is_asked(client: &mut Client, mut ends: ShutdownWatch) -> bool {
+/// Waits for the next head; not when the gateway ends.
+async fn is_asked(client: &mut Client, shutdown: &mut ShutdownWatch) -> bool {
     tokio::select! {
         biased;
         asked = client.is_asked() => asked,
-        _ = ends.wait_for(|end| *end) => false,
+        _ = shutdown.wait_for(|down| *down) => false,
     }
 }
 
