@@ -18,10 +18,13 @@ mod timeouts;
 mod carried;
 mod hostile;
 mod observe;
+mod rotation;
 mod admin;
 mod attacks;
 mod reload;
 mod load;
+mod packaging;
+mod monitoring;
 mod commands;
 
 mod config_errors;
