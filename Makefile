@@ -10,24 +10,34 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo builds: CARGO_TARGET_DIR if it is set, else ./target.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-BINDIR        = $(DESTDIR)$(PREFIX)/bin
-MANDIR        = $(DESTDIR)$(PREFIX)/share/man/man1
-UNITDIR       = $(DESTDIR)$(PREFIX)/lib/systemd/system
-USERDIR       = $(DESTDIR)$(PREFIX)/lib/sysusers.d
-BASHDIR       = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-ZSHDIR        = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-FISHDIR       = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-CONFDIR       = $(DESTDIR)/etc/banyan
-EXAMPLEDIR    = $(DESTDIR)$(PREFIX)/share/doc/banyan/examples
+# What install puts in place.
+BINARY ?= $(TARGET)/release/banyan
+
+SHARE   = $(DESTDIR)$(PREFIX)/share
+BINDIR  = $(DESTDIR)$(PREFIX)/bin
+MANDIR  = $(SHARE)/man/man1
+DOCDIR  = $(SHARE)/doc/banyan
+UNITDIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
+USERDIR = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+TMPDIRS = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+BASHDIR = $(SHARE)/bash-completion/completions
+ZSHDIR  = $(SHARE)/zsh/site-functions
+FISHDIR = $(SHARE)/fish/vendor_completions.d
+CONFDIR = $(DESTDIR)/etc/banyan
+ROTATED = $(DESTDIR)/etc/logrotate.d
+
+# Where the Debian package is put together, and the tools that setup brings.
+STAGE = target/package
+TOOLS = target/tools
 
 # What `banyan version` tells of the build.
 STAMP = BANYAN_REVISION="$$(git describe --always --dirty 2>/dev/null)" BANYAN_RUSTC="$$(rustc --version | cut -d' ' -f2)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench loadtest floods fuzz lint install uninstall clean
+.PHONY: help setup build run test bench loadtest floods fuzz lint install uninstall deb package-check sbom clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build needs beside Rust (cmake, a C compiler); the others call it
 	@sh .ci/setup
@@ -39,6 +49,7 @@ build: setup ## Build the release binary
 	$(STAMP) $(CARGO) build --release
 
 test: setup ## Run all tests
+	@sh .ci/setup tests
 	$(CARGO) test --no-fail-fast
 
 lint: setup ## Formatting, clippy and documentation, none with a warning
@@ -60,24 +71,48 @@ fuzz: ## Run each fuzz target for 60 s: see fuzz/README.md
 	sh fuzz/run
 
 # Build first as yourself (make build), then install as root: root needs no Rust then.
-install: ## Install binary, unit, example configuration, man pages and completions (DESTDIR, PREFIX)
-	@test -x $(TARGET)/release/banyan || $(MAKE) build
-	install -D -m 0755 $(TARGET)/release/banyan $(BINDIR)/banyan
-	install -d $(MANDIR) $(UNITDIR) $(USERDIR) $(CONFDIR) $(EXAMPLEDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
+install: ## Install binary, units, configuration, man pages, completions, documentation (DESTDIR, PREFIX, BINARY)
+	@test -x $(BINARY) || $(MAKE) build
+	install -D -m 0755 $(BINARY) $(BINDIR)/banyan
+	install -d $(MANDIR) $(UNITDIR) $(USERDIR) $(TMPDIRS) $(CONFDIR) $(ROTATED) $(BASHDIR) $(ZSHDIR) $(FISHDIR)
+	install -d $(DOCDIR)/examples $(DOCDIR)/monitoring $(DOCDIR)/operations
+	install -d -m 0700 $(CONFDIR)/credentials
 	sed 's|@BINDIR@|$(PREFIX)/bin|' systemd/banyan.service > $(UNITDIR)/banyan.service
 	chmod 0644 $(UNITDIR)/banyan.service
 	install -m 0644 systemd/banyan.sysusers $(USERDIR)/banyan.conf
-	install -m 0644 conf/examples/*.yaml systemd/banyan.socket $(EXAMPLEDIR)
-	test -e $(CONFDIR)/banyan.yaml || install -m 0644 conf/examples/first-gateway.yaml $(CONFDIR)/banyan.yaml
-	$(TARGET)/release/banyan man $(MANDIR)
-	$(TARGET)/release/banyan completions bash > $(BASHDIR)/banyan
-	$(TARGET)/release/banyan completions zsh > $(ZSHDIR)/_banyan
-	$(TARGET)/release/banyan completions fish > $(FISHDIR)/banyan.fish
+	install -m 0644 systemd/banyan.tmpfiles $(TMPDIRS)/banyan.conf
+	test -e $(CONFDIR)/banyan.yaml || install -m 0644 packaging/banyan.yaml $(CONFDIR)/banyan.yaml
+	test -e $(ROTATED)/banyan || install -m 0644 packaging/banyan.logrotate $(ROTATED)/banyan
+	install -m 0644 conf/examples/*.yaml systemd/banyan.socket $(DOCDIR)/examples
+	install -m 0644 packaging/monitoring/* $(DOCDIR)/monitoring
+	install -m 0644 docs/operations/*.md $(DOCDIR)/operations
+	install -m 0644 README.md CHANGELOG.md docs/configuration.md $(DOCDIR)
+	$(BINARY) man $(MANDIR)
+	chmod 0644 $(MANDIR)/banyan*.1
+	$(BINARY) completions bash > $(BASHDIR)/banyan
+	$(BINARY) completions zsh > $(ZSHDIR)/_banyan
+	$(BINARY) completions fish > $(FISHDIR)/banyan.fish
+	chmod 0644 $(BASHDIR)/banyan $(ZSHDIR)/_banyan $(FISHDIR)/banyan.fish
 
 uninstall: ## Remove what install put there, but no configuration
-	rm -f $(BINDIR)/banyan $(UNITDIR)/banyan.service $(USERDIR)/banyan.conf $(MANDIR)/banyan.1 $(MANDIR)/banyan-*.1
-	rm -f $(BASHDIR)/banyan $(ZSHDIR)/_banyan $(FISHDIR)/banyan.fish
-	rm -rf $(EXAMPLEDIR)
+	rm -f $(BINDIR)/banyan $(UNITDIR)/banyan.service $(USERDIR)/banyan.conf $(TMPDIRS)/banyan.conf
+	rm -f $(MANDIR)/banyan.1 $(MANDIR)/banyan-*.1 $(BASHDIR)/banyan $(ZSHDIR)/_banyan $(FISHDIR)/banyan.fish
+	rm -rf $(DOCDIR)
+
+deb: ## Build the Debian package from the release binary, or another: make deb BINARY=target/debug/banyan
+	@sh .ci/setup deb
+	@test -x $(BINARY) || $(MAKE) build
+	rm -rf $(STAGE)
+	umask 022 && $(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/$(STAGE) PREFIX=/usr BINARY=$(BINARY)
+	strip --strip-debug $(STAGE)/usr/bin/banyan
+	$(TOOLS)/bin/cargo-deb deb --no-build --no-strip $(DEBFLAGS)
+
+package-check: ## Install, upgrade, remove and purge the package in a fresh Debian (root, debootstrap, network)
+	packaging/lifecycle
+
+sbom: ## Write the bill of materials (CycloneDX, JSON): target/banyan.cdx.json
+	@sh .ci/setup sbom
+	packaging/sbom
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -27,6 +27,40 @@ fn the_configuration_of_the_demo_loads() {
 }
 
 #[test]
+fn the_configurations_of_the_packages_load() {
+    for file in ["packaging/banyan.yaml", "packaging/docker.yaml"] {
+        loads(&root().join(file));
+    }
+}
+
+/// A page shows whole configurations or sections of them: what a section leaves out is added.
+#[test]
+fn the_configurations_on_the_pages_load() {
+    let mut shown = 0;
+    for page in files("docs/operations") {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            // Only an authority makes an OCSP response; tests of TLS have one.
+            text_loads(&page.display().to_string(), &whole(&block.replace(", ocsp: tls/shop.ocsp.der", "")));
+            shown += 1;
+        }
+    }
+    assert!(shown >= 7, "{shown} configurations");
+}
+
+fn whole(block: &str) -> String {
+    let has = |section: &str| block.lines().any(|line| line.starts_with(section));
+    let listeners = if has("listeners:") { "" } else { "listeners: { web: { address: 127.0.0.1:8080 } }\n" };
+    let routes = if has("routes:") { "" } else { "routes: { all: { to: { respond: {} } } }\n" };
+    // Variables of the environment that a test has.
+    let block = block.split("${env:").enumerate().map(|(n, part)| match part.split_once('}') {
+        Some((_, rest)) if n > 0 => format!("a-secret{rest}"),
+        _ => part.to_owned(),
+    });
+    format!("{listeners}{routes}{}", block.collect::<String>())
+}
+
+#[test]
 fn the_readmes_first_gateway_loads() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let (_, block) = readme.split_once("```yaml\n").unwrap();

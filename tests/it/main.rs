@@ -24,11 +24,14 @@ mod edge_proxied;
 mod edge_http2;
 mod hostile;
 mod observe;
+mod rotation;
 mod admin;
 mod attacks;
 mod edge_floods;
 mod reload;
 mod load;
+mod packaging;
+mod monitoring;
 mod commands;
 
 mod config_errors;

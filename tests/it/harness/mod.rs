@@ -14,6 +14,7 @@ pub mod ocsp;
 pub mod origin;
 pub mod port;
 pub mod reception;
+pub mod tool;
 pub mod wire;
 
 use std::time::{Duration, Instant};
