@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -26,8 +29,9 @@ use super::{
     http1::{Gate, Refused},
     http2::Guard,
     refusal,
+    websocket::Tunnel,
 };
-use crate::{deadline::Clock, reply};
+use crate::{deadline::Clock, live::Stage, reply};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -42,6 +46,10 @@ pub struct Client {
     exchanged: Option<Bytes>,
     /// The last write could not be taken.
     blocked: bool,
+    /// Counts what was written.
+    writes: Arc<AtomicU32>,
+    /// What goes to the client once the connection has left HTTP.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -72,11 +80,16 @@ impl Client {
             true => Manner::Http2(Box::new(Guard::new(seen, due))),
             false => Manner::Http1(Box::new(Gate::new(seen, due))),
         };
-        Ok(Self { stream, door, manner, exchanged: None, blocked: false })
+        Ok(Self { stream, door, manner, exchanged: None, blocked: false, writes: Arc::default(), tunnel: None })
     }
 
     pub const fn is_http2(&self) -> bool {
         matches!(self.manner, Manner::Http2(_))
+    }
+
+    /// Changes whenever the client has taken something.
+    pub fn writes(&self) -> Arc<AtomicU32> {
+        self.writes.clone()
     }
 
     /// Notes whether the client takes what is written. While it does not, the service cannot be heard.
@@ -113,10 +126,35 @@ impl Client {
         Poll::Ready(Ok(theirs.len()))
     }
 
+    /// Sees to it that the connection ends with the process: silence is waited for no more, and a WebSocket is closed.
+    ///
+    /// # Errors
+    /// The connection is cut.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Manner::Http1(gate) = &mut self.manner {
+            gate.hurry();
+        }
+        let too_late = self.tunnel.as_mut().is_some_and(|tunnel| tunnel.poll_part(&mut self.stream, cx).is_ready());
+        if too_late || self.door.live.is(Stage::Cut) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// How many of these bytes may be written, if not all: behind a Close of ours stands nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
+        self.poll_end(cx)?;
+        Ok(self.tunnel.as_ref().map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
+    }
+
     /// Looks at what was written.
     fn wrote(&mut self, bytes: &[u8]) {
+        self.writes.fetch_add(1, Relaxed);
         match &mut self.manner {
-            Manner::Http1(gate) => gate.answered(bytes),
+            Manner::Http1(gate) => match &mut self.tunnel {
+                Some(tunnel) => tunnel.sent(bytes),
+                None => {
+                    gate.answered(bytes);
+                    self.tunnel = gate.is_tunnel().then(|| Box::new(Tunnel::after(bytes)));
+                }
+            },
             Manner::Http2(guard) => guard.sent(bytes, &self.door),
             Manner::Over(_) => {}
         }
@@ -131,6 +169,9 @@ fn status(head: &[u8]) -> StatusCode {
 impl AsyncRead for Client {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.door.live.is(Stage::Closing) {
+            this.poll_end(cx)?;
+        }
         loop {
             match &mut this.manner {
                 Manner::Http1(gate) => match ready!(gate.poll_read(&mut this.stream, &this.door.http1, cx, out))? {
@@ -156,6 +197,13 @@ impl AsyncWrite for Client {
             _ if Clock::is_unread() => return this.poll_exchanged(cx, bytes),
             _ => {}
         }
+        let mut bytes = bytes;
+        if this.door.live.is(Stage::Closing) && !bytes.is_empty() {
+            match this.poll_room(cx, bytes)? {
+                0 => return Poll::Ready(Ok(bytes.len())),
+                room => bytes = bytes.get(..room).unwrap_or(bytes),
+            }
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
@@ -174,7 +222,7 @@ impl AsyncWrite for Client {
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if matches!(this.manner, Manner::Over(_)) || Clock::is_unread() {
+        if matches!(this.manner, Manner::Over(_)) || Clock::is_unread() || this.door.live.is(Stage::Closing) {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return Pin::new(this).poll_write(cx, first);
         }

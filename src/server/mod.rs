@@ -49,18 +49,19 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
     let mut files = Files::default();
+    let signals = Signals::new(live.clone());
     let sockets = Sockets::of_listeners(config, &mut inherited, &mut files)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    server.add_service(Opened::new(edge::service(&live, &conf, gateway), sockets));
+    let traffic = Opened::new(edge::service(&live, &conf, gateway), sockets, signals.listeners());
+    server.add_service(traffic.holding(live.stores().hold()));
     if let Some(admin) = &config.admin {
         let sockets = Sockets::of_admin(admin, &mut inherited, &mut files)?;
-        server.add_service(Opened::new(admin_service(admin, &live), sockets));
+        server.add_service(Opened::new(admin_service(admin, &live), sockets, signals.admin()));
     }
     inherited.warn_of_the_rest();
-    let signals = Signals::new(live.clone());
     server.add_service(background_service("keeper", Keeper::new(live.clone())));
     tell(config);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
@@ -133,7 +134,7 @@ fn server_conf(config: &Config) -> ServerConf {
         upstream_keepalive_pool_size: POOL_SIZE,
         // The drain is over when Pingora is told to stop.
         grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(1),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
 }

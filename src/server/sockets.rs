@@ -25,9 +25,12 @@ use pingora_core::{
 };
 
 use super::activation::Inherited;
-use crate::config::{
-    self, Config, Listener,
-    address::{FileMode, ListenAddress},
+use crate::{
+    config::{
+        self, Config, Listener,
+        address::{FileMode, ListenAddress},
+    },
+    stores::Held,
 };
 
 /// Open sockets, by what Pingora knows them by.
@@ -44,6 +47,10 @@ pub struct Files(Vec<SocketFile>);
 pub struct Opened<S> {
     service: S,
     sockets: Sockets,
+    /// Turns true when they are to close. Pingora's own watch would close those of all services at once.
+    closing: ShutdownWatch,
+    /// Held until they are closed.
+    held: Option<Held>,
 }
 
 /// What an address is listened on with.
@@ -166,20 +173,26 @@ fn stream(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 impl<S> Opened<S> {
-    pub fn new(service: S, sockets: Sockets) -> Self {
-        Self { service, sockets }
+    pub fn new(service: S, sockets: Sockets, closing: ShutdownWatch) -> Self {
+        Self { service, sockets, closing, held: None }
+    }
+
+    /// What is let go of when the sockets are closed.
+    pub fn holding(self, held: Held) -> Self {
+        Self { held: Some(held), ..self }
     }
 }
 
 #[async_trait]
 impl<S: Service> Service for Opened<S> {
-    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+    async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
         if let Some(table) = &fds {
             for (address, socket) in self.sockets.open.drain(..) {
                 table.lock().add(address, socket.into_raw_fd());
             }
         }
-        self.service.start_service(fds, shutdown, listeners_per_fd).await;
+        self.service.start_service(fds, self.closing.clone(), listeners_per_fd).await;
+        self.held = None;
     }
 
     fn name(&self) -> &str {

@@ -8,6 +8,7 @@ mod cases;
 mod connections;
 mod ports;
 mod process;
+mod drain;
 mod protocols;
 mod http2;
 mod tls;
