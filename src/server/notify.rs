@@ -91,9 +91,11 @@ impl Supervisor {
 
     /// Does a reload between the words that say so. Before the gateway is ready, and after it began to stop, they would be untrue.
     pub fn during_reload<T>(&self, live: &Live, reload: impl FnOnce() -> T) -> T {
-        self.tell_if_ready(|| format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", monotonic().as_micros()));
+        let told = self.tell_if_ready(|| format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", monotonic().as_micros()));
         let outcome = reload();
-        self.tell_if_ready(|| format!("READY=1\nSTATUS={}", serving(live)));
+        if told {
+            self.tell_if_ready(|| format!("READY=1\nSTATUS={}", serving(live)));
+        }
         outcome
     }
 
@@ -130,11 +132,13 @@ impl Supervisor {
         state.phase = Phase::Succeeded;
     }
 
-    fn tell_if_ready(&self, words: impl FnOnce() -> String) {
+    fn tell_if_ready(&self, words: impl FnOnce() -> String) -> bool {
         let state = self.state();
-        if state.phase == Phase::Ready {
+        let ready = state.phase == Phase::Ready;
+        if ready {
             state.tell(&words());
         }
+        ready
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,11 +3,7 @@
 //! The question takes the way of a request: the runtime's own driver must see the socket, a thread must be free to run the task, and a
 //! fresh task must get its turn. No file descriptor is needed for it, nor a listener, so what a flood uses up does not end the process.
 
-use std::{
-    io,
-    os::unix::net::UnixStream as Blocking,
-    time::Duration,
-};
+use std::{io, os::unix::net::UnixStream as Blocking, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -23,6 +23,8 @@ mod admin;
 mod attacks;
 mod reload;
 mod load;
+mod systemd;
+mod upgrade;
 mod commands;
 
 mod config_errors;

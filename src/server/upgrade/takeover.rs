@@ -115,6 +115,7 @@ impl Accession {
         }
         // The end of the connection says that the service manager knows us; what we tell it before, it would not believe.
         let _ = timeout(PATIENCE, channel.hear()).await;
+        tracing::info!("took over from the predecessor");
         Ok(self.bequest.estate)
     }
 }
