@@ -2,15 +2,8 @@
 
 use std::{
     fs, io,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            fs::MetadataExt,
-            net::{SocketAddr, UnixDatagram},
-            process::CommandExt,
-        },
-    },
-    path::PathBuf,
+    os::unix::{fs::MetadataExt, net::UnixDatagram, process::CommandExt},
+    path::{Path, PathBuf},
     process::{Child, Command as Process, ExitCode, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -27,6 +20,7 @@ use crate::{
         problem::Problem,
     },
     live,
+    server::upgrade::runtime_directory,
 };
 
 /// Have a running gateway load its configuration anew, or take its place with a new binary.
@@ -42,7 +36,7 @@ pub struct Reload {
 }
 
 /// Longest wait for an upgrade: both processes give up before.
-const UPGRADE_MAX: Duration = Duration::from_secs(100);
+const UPGRADE_MAX: Duration = Duration::from_secs(85);
 
 /// How often we look whether the successor lives.
 const LOOK: Duration = Duration::from_millis(50);
@@ -106,8 +100,8 @@ impl Running {
     }
 
     fn upgrade(&self) -> anyhow::Result<()> {
-        let (ear, name) = ear().context("cannot listen for the successor")?;
-        let mut successor = self.successor(&name)?;
+        let ear = Ear::open()?;
+        let mut successor = self.successor(&ear.path)?;
         let outcome = self.signal(Signal::QUIT).and_then(|()| taken_over(&mut successor, &ear));
         if outcome.is_err() {
             // It may have ended by itself.
@@ -116,8 +110,8 @@ impl Running {
         outcome.with_context(|| format!("process {} was not upgraded and carries on, if it still runs", self.pid))
     }
 
-    /// Starts this binary with the arguments of the other. It tells at `name` that it is ready.
-    fn successor(&self, name: &str) -> anyhow::Result<Child> {
+    /// Starts this binary with the arguments of the other. It tells at `ear` that it is ready.
+    fn successor(&self, ear: &Path) -> anyhow::Result<Child> {
         let mut process = Process::new(std::env::current_exe()?);
         process.args(self.arguments.iter().skip(1));
         if !self.arguments.iter().any(|argument| argument == "--upgrade") {
@@ -127,7 +121,7 @@ impl Running {
         for theirs in ["LISTEN_PID", "LISTEN_FDS", "WATCHDOG_PID", "WATCHDOG_USEC"] {
             process.env_remove(theirs);
         }
-        process.env("NOTIFY_SOCKET", name).stdin(Stdio::null()).process_group(0);
+        process.env("NOTIFY_SOCKET", ear).stdin(Stdio::null()).process_group(0);
         process.spawn().context("the successor cannot be started")
     }
 }
@@ -136,22 +130,38 @@ fn binary_at(process: &str) -> io::Result<(u64, u64)> {
     fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()))
 }
 
-/// A socket at which a successor speaks as to a service manager, and its name.
-fn ear() -> io::Result<(UnixDatagram, String)> {
-    let name = format!("banyan-reload-{}-{:016x}", std::process::id(), fastrand::u64(..));
-    let ear = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-    ear.set_read_timeout(Some(LOOK))?;
-    Ok((ear, format!("@{name}")))
+/// A socket at which a successor speaks as to a service manager. In the runtime directory nobody else can.
+struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
 }
 
-fn taken_over(successor: &mut Child, ear: &UnixDatagram) -> anyhow::Result<()> {
+impl Ear {
+    fn open() -> anyhow::Result<Self> {
+        let path = runtime_directory().join(format!("reload-{}.sock", std::process::id()));
+        // One that was left behind by a process of the same number.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        socket.set_read_timeout(Some(LOOK))?;
+        Ok(Self { socket, path })
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        // What stays is replaced by the next one.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn taken_over(successor: &mut Child, ear: &Ear) -> anyhow::Result<()> {
     let until = Instant::now() + UPGRADE_MAX;
     let mut space = [0; 4096];
     while Instant::now() < until {
         if let Some(status) = successor.try_wait()? {
             bail!("the successor ended before it was ready ({status}); its log says why");
         }
-        let heard = ear.recv(&mut space).unwrap_or(0);
+        let heard = ear.socket.recv(&mut space).unwrap_or(0);
         let words = space.get(..heard).unwrap_or_default();
         if words.split(|byte| *byte == b'\n').any(|word| word == b"READY=1") {
             return Ok(());

@@ -37,7 +37,7 @@ mod keeper;
 mod notify;
 mod signals;
 mod sockets;
-mod upgrade;
+pub mod upgrade;
 mod watch;
 mod watchdog;
 

@@ -26,7 +26,7 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 /// Longest wait for a service manager that does not read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Longest status, in bytes: it is one line of `systemctl status`.
+/// Longest status, in characters: it is one line of `systemctl status`.
 const STATUS_MAX: usize = 300;
 
 /// The service manager, as far as it listens.
@@ -181,9 +181,8 @@ fn address(name: &str) -> io::Result<SocketAddr> {
 
 /// One line, not too long.
 fn line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.truncate(line.floor_char_boundary(STATUS_MAX));
-    line
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(STATUS_MAX).collect()
 }
 
 fn monotonic() -> Duration {
@@ -217,7 +216,7 @@ mod tests {
             supervisor.status("upgrade failed:\n no  successor");
         });
         assert_eq!(said, ["READY=1\nSTATUS=serving", "STATUS=upgrade failed: no successor"]);
-        assert_eq!(line(&"ä".repeat(400)).len(), STATUS_MAX);
+        assert_eq!(line(&"ä".repeat(400)).chars().count(), STATUS_MAX);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What systemd is told: sd_notify(3) over a real socket.
 
 use std::{
+    io::Write,
+    os::unix::net::UnixStream,
     sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -129,4 +131,21 @@ fn a_successor_is_named_and_then_speaks_while_the_old_process_is_silent() {
     assert!(!said.iter().any(|said| said.contains("STOPPING")), "systemd would stop the service: {said:?}");
     ear.until("WATCHDOG=1");
     assert!(Connection::open(new.web()).ask("GET / HTTP/1.1\nHost: a").text() == "here");
+}
+
+#[test]
+fn a_failed_upgrade_stands_in_the_status_and_the_service_stays_ready() {
+    let (mut gateway, ear) = heard(HERE, &[]);
+    ear.until("READY=1");
+    gateway.signal("QUIT");
+    gateway.said("a successor may come");
+    let mut successor = UnixStream::connect(gateway.dir().join("upgrade.sock")).unwrap();
+    successor.write_all(b"{\"word\":\"hello\",\"protocol\":1,\"version\":\"0.0.0\"}\n").unwrap();
+    gateway.said("handing over");
+    drop(successor);
+    let reason = "the successor ended before it was ready";
+    ear.until(&format!("STATUS=upgrade failed: {reason}; serving generation 1 on 1 listener"));
+    gateway.signal("HUP");
+    ear.until("READY=1");
+    gateway.assert_sound();
 }

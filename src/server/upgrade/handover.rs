@@ -28,8 +28,9 @@ use crate::{
     },
 };
 
-/// Longest wait for a successor that has the sockets: it opens others, and its health checks make their first round.
-const READY_MAX: Duration = Duration::from_secs(55);
+/// Longest wait for a successor that has the sockets: it opens others, and its health checks make their first round. With the wait
+/// for it that is less than the 90 s that systemd gives a reload.
+const READY_MAX: Duration = Duration::from_secs(50);
 
 /// Who may connect to the upgrade socket. Who can is looked at besides.
 const MODE: u32 = 0o600;
@@ -158,5 +159,51 @@ async fn ready(channel: &mut Channel) -> anyhow::Result<Vec<String>> {
         (Word::Ready { taken }, _) => Ok(taken),
         (Word::Refused { reason }, _) => bail!("the successor gave up: {reason}"),
         (word, _) => bail!("the successor said {word:?} instead of ready"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Channel, Channel) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Channel::new(one), Channel::new(other))
+    }
+
+    fn hello(protocol: u32) -> Word {
+        Word::Hello { protocol, version: "9.9.9".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_successor_of_another_protocol_is_told_to_restart_instead() {
+        let (mut old, mut new) = pair();
+        new.say(&hello(PROTOCOL + 1)).await.unwrap();
+        assert!(greeted(&mut old).await.is_err());
+        let (Word::Refused { reason }, _) = new.hear().await.unwrap() else { panic!("no refusal") };
+        assert_eq!(reason, "Banyan 9.9.9 upgrades by protocol 2, this one by 1: restart instead");
+    }
+
+    #[tokio::test]
+    async fn a_successor_is_known_by_its_process() {
+        let (mut old, new) = pair();
+        new.say(&hello(PROTOCOL)).await.unwrap();
+        assert_eq!(greeted(&mut old).await.unwrap(), std::process::id());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_say_hello_is_no_successor() {
+        let (mut old, new) = pair();
+        new.say(&Word::Ready { taken: Vec::new() }).await.unwrap();
+        assert!(greeted(&mut old).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_ends_before_it_is_ready_has_not_taken_over() {
+        let (mut old, new) = pair();
+        drop(new);
+        assert_eq!(ready(&mut old).await.unwrap_err().to_string(), "the successor ended before it was ready");
     }
 }

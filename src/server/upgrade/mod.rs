@@ -33,7 +33,12 @@ const MEET_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Where old process and successor meet.
 fn meeting_point() -> PathBuf {
+    runtime_directory().join("upgrade.sock")
+}
+
+/// Where only our own user may write.
+pub fn runtime_directory() -> PathBuf {
     let named = std::env::var(DIRECTORY).ok();
     let first = named.as_deref().and_then(|list| list.split(':').next()).filter(|first| !first.is_empty());
-    PathBuf::from(first.unwrap_or(DIRECTORY_DEFAULT)).join("upgrade.sock")
+    PathBuf::from(first.unwrap_or(DIRECTORY_DEFAULT))
 }

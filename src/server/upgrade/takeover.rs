@@ -141,3 +141,55 @@ async fn connected(path: &Path) -> anyhow::Result<UnixStream> {
 fn is_early(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A successor that serves on one Unix socket whose file goes to it, and the predecessor's end.
+    fn ready(book: &Book, file: &Path) -> (Accession, Channel) {
+        let (ours, theirs) = Blocking::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let bequest = Bequest { files: vec![file.to_owned()], channel: ours, estate: Estate::default() };
+        let accession = bequest.accession(vec![ListenAddress::Unix(file.to_owned())], book.clone());
+        (accession, Channel::new(UnixStream::from_std(theirs).unwrap()))
+    }
+
+    /// How a takeover ends when the predecessor says this, and whether the file is ours then.
+    async fn ends(last_word: Option<Word>) -> (Result<(), String>, bool) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let book = Book::default();
+        let (accession, mut predecessor) = ready(&book, file.path());
+        let said = async move {
+            let heard = predecessor.hear().await.unwrap().0;
+            assert_eq!(heard, Word::Ready { taken: vec![format!("unix:{}", file.path().display())] });
+            if let Some(word) = last_word {
+                predecessor.say(&word).await.unwrap();
+            }
+            (predecessor, file)
+        };
+        let (ended, (_, file)) = tokio::join!(accession.complete(), async {
+            let (predecessor, file) = said.await;
+            drop(predecessor);
+            ((), file)
+        });
+        (ended.map(drop).map_err(|fault| fault.to_string()), book.owns(file.path()))
+    }
+
+    #[tokio::test]
+    async fn what_the_predecessor_leaves_is_ours() {
+        assert_eq!(ends(Some(Word::Yours)).await, (Ok(()), true));
+    }
+
+    #[tokio::test]
+    async fn what_a_predecessor_that_is_gone_had_is_ours() {
+        assert_eq!(ends(None).await, (Ok(()), true));
+    }
+
+    #[tokio::test]
+    async fn what_the_predecessor_keeps_is_not_ours() {
+        let refused = Word::Refused { reason: "too late".to_owned() };
+        assert_eq!(ends(Some(refused)).await, (Err("the predecessor did not wait: too late".to_owned()), false));
+    }
+}
