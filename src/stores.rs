@@ -21,12 +21,17 @@ pub struct Stores {
     pub access_log: Option<Sink>,
     /// Cloned by each request, so its count tells how many there are.
     carried: Carried,
+    /// Cloned by each connection of a client, and by the listeners while they take more.
+    held: Held,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
 
 /// Held by each request that is being carried.
 pub type Carried = Arc<()>;
+
+/// Held by each connection, and by what may still take one.
+pub type Held = Arc<()>;
 
 /// Something that outlives reloads could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,7 @@ impl Stores {
             metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
             carried: Carried::default(),
+            held: Held::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
     }
@@ -70,8 +76,23 @@ impl Stores {
         self.carried.clone()
     }
 
+    /// To be held by a connection while it is open, and by a listener while it is.
+    pub fn hold(&self) -> Held {
+        self.held.clone()
+    }
+
     /// Requests that have not ended.
     pub fn in_flight(&self) -> usize {
         Arc::strong_count(&self.carried) - 1
+    }
+
+    /// Nothing is in flight, and nothing is open that a request could come by.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && self.held() == 0
+    }
+
+    /// Connections that are open, and listeners.
+    pub fn held(&self) -> usize {
+        Arc::strong_count(&self.held) - 1
     }
 }

@@ -106,6 +106,9 @@ impl UnitError {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_zero() {
+            return f.write_str("0s");
+        }
         write_exact(
             f,
             self.0.as_nanos(),
@@ -263,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_parses_back() {
-        for text in ["0ns", "500ms", "90s", "2h", "1500us", "1d"] {
+        for text in ["0s", "500ms", "90s", "2h", "1500us", "1d"] {
             let parsed: Duration = text.parse().unwrap();
             assert_eq!(parsed.to_string().parse::<Duration>().unwrap(), parsed);
         }

@@ -17,6 +17,7 @@ pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod man;
+pub mod reload;
 pub mod run;
 pub mod schema;
 pub mod version;
@@ -39,6 +40,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Run),
+    Reload(reload::Reload),
     Check(check::Check),
     Explain(explain::Explain),
     Demo(demo::Demo),
@@ -84,6 +86,7 @@ impl Command {
     fn execute(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(run) => run.execute(),
+            Self::Reload(reload) => reload.execute(),
             Self::Check(check) => check.execute(),
             Self::Explain(explain) => explain.execute(),
             Self::Demo(demo) => demo.execute(),

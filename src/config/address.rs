@@ -75,6 +75,14 @@ impl ListenAddress {
         }
     }
 
+    /// The file of a Unix socket.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+
     /// `[::]`, on which IPv4 is served too unless `ipv6_only` says otherwise.
     pub fn is_ipv6_wildcard(&self) -> bool {
         matches!(self, Self::Tcp(SocketAddr::V6(v6)) if v6.ip().is_unspecified())

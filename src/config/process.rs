@@ -1,4 +1,4 @@
-//! `process`: threads.
+//! `process`: threads, how it ends.
 
 use std::num::NonZeroUsize;
 
@@ -8,6 +8,8 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
+use crate::units::Duration;
+
 /// Threads and life cycle of the process.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,36 @@ pub struct Process {
     #[serde(default)]
     #[schemars(with = "ThreadsForm")]
     pub threads: Threads,
+    /// How the process ends when it is told to (SIGTERM).
+    #[serde(default)]
+    pub drain: Drain,
+}
+
+/// The end of the process: first load balancers are let know, then what is in flight may finish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// How long connections and requests are taken as before while `/readyz` already says 503: longer than a load balancer needs to
+    /// notice. Default `0s`: who has none need not wait.
+    #[serde(default = "no_delay")]
+    pub delay: Duration,
+    /// When what is left is cut, counted from the signal. Default `30s`. The process ends sooner when nothing is left.
+    #[serde(default = "thirty_seconds")]
+    pub deadline: Duration,
+}
+
+const fn no_delay() -> Duration {
+    Duration::from_secs(0)
+}
+
+const fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: no_delay(), deadline: thirty_seconds() }
+    }
 }
 
 /// How many worker threads carry traffic: `auto`, or a number from 1 to 1024.

@@ -60,6 +60,11 @@ impl Caps {
         }
     }
 
+    /// The next connection would be refused.
+    pub fn is_full(&self) -> bool {
+        self.open.load(Relaxed) >= self.most
+    }
+
     fn with<T>(&self, client: Client, look: impl FnOnce(&mut HashMap<Client, usize, ahash::RandomState>) -> T) -> Option<T> {
         let part = self.clients.get(client.part())?;
         Some(look(&mut part.lock().unwrap_or_else(PoisonError::into_inner)))

@@ -7,7 +7,10 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -31,8 +34,9 @@ use super::{
     http2::{Code, Guard},
     patience::Patience,
     refusal,
+    websocket::Tunnel,
 };
-use crate::{deadline::Clock, reply};
+use crate::{deadline::Clock, live::Stage, reply};
 
 /// How much is read at once of a connection of which nothing is known yet: most heads.
 const FIRST_READ: usize = 1 << 10;
@@ -49,6 +53,10 @@ pub struct Client {
     /// What is left to write of our answer in place of one of Pingora's.
     exchanged: Option<Bytes>,
     patience: Patience,
+    /// Counts what was written.
+    writes: Arc<AtomicU32>,
+    /// What goes to the client once the connection has left HTTP.
+    tunnel: Option<Box<Tunnel>>,
     /// Where the connection goes when Pingora lets it fall. None: it was ended in order.
     fallen: Option<oneshot::Sender<Fallen>>,
 }
@@ -92,7 +100,16 @@ impl Client {
             true => Manner::Http2(Box::new(Guard::new(seen, due, door.header_list))),
             false => Manner::Http1(Box::new(Gate::new(seen, due))),
         };
-        Ok(Self { stream, door, manner, exchanged: None, patience: Patience::default(), fallen: None })
+        Ok(Self {
+            stream,
+            door,
+            manner,
+            exchanged: None,
+            patience: Patience::default(),
+            writes: Arc::default(),
+            tunnel: None,
+            fallen: None,
+        })
     }
 
     /// Where to wait for the connection once Pingora has let it go.
@@ -115,12 +132,20 @@ impl Client {
         matches!(self.manner, Manner::Http2(_))
     }
 
+    /// Changes whenever the client has taken something.
+    pub fn writes(&self) -> Arc<AtomicU32> {
+        self.writes.clone()
+    }
+
     /// Waits for a request's head on HTTP/1, so that nobody else need be there before it is. `false`: there comes none.
     pub async fn is_asked(&mut self) -> bool {
         poll_fn(|cx| self.poll_asked(cx)).await.unwrap_or(false)
     }
 
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.door.live.is(Stage::Closing) {
+            self.poll_end(cx)?;
+        }
         loop {
             match &mut self.manner {
                 Manner::Http1(gate) => match ready!(gate.poll_whole(&mut self.stream, &self.door.http1, cx))? {
@@ -159,10 +184,35 @@ impl Client {
         Poll::Ready(Ok(theirs.len()))
     }
 
+    /// Sees to it that the connection ends with the process: silence is waited for no more, and a WebSocket is closed.
+    ///
+    /// # Errors
+    /// The connection is cut.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Manner::Http1(gate) = &mut self.manner {
+            gate.hurry();
+        }
+        let too_late = self.tunnel.as_mut().is_some_and(|tunnel| tunnel.poll_part(&mut self.stream, cx).is_ready());
+        if too_late || self.door.live.is(Stage::Cut) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// How many of these bytes may be written, if not all: behind a Close of ours stands nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
+        self.poll_end(cx)?;
+        Ok(self.tunnel.as_ref().map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
+    }
+
     /// Looks at what was written.
     fn wrote(&mut self, bytes: &[u8]) {
+        self.writes.fetch_add(1, Relaxed);
         match &mut self.manner {
-            Manner::Http1(gate) => gate.answered(bytes),
+            Manner::Http1(gate) => match &mut self.tunnel {
+                Some(tunnel) => tunnel.sent(bytes),
+                None => {
+                    gate.answered(bytes);
+                    self.tunnel = gate.is_tunnel().then(|| Box::new(Tunnel::after(bytes)));
+                }
+            },
             Manner::Http2(guard) => guard.sent(bytes, &self.door),
             Manner::Over(_) => {}
         }
@@ -177,6 +227,9 @@ fn status(head: &[u8]) -> StatusCode {
 impl AsyncRead for Client {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.door.live.is(Stage::Closing) {
+            this.poll_end(cx)?;
+        }
         loop {
             match &mut this.manner {
                 Manner::Http1(gate) => match ready!(gate.poll_read(&mut this.stream, &this.door.http1, cx, out))? {
@@ -202,6 +255,13 @@ impl AsyncWrite for Client {
             _ if Clock::is_unread() => return this.poll_exchanged(cx, bytes),
             _ => {}
         }
+        let mut bytes = bytes;
+        if this.door.live.is(Stage::Closing) && !bytes.is_empty() {
+            match this.poll_room(cx, bytes)? {
+                0 => return Poll::Ready(Ok(bytes.len())),
+                room => bytes = bytes.get(..room).unwrap_or(bytes),
+            }
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
@@ -225,7 +285,7 @@ impl AsyncWrite for Client {
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if matches!(this.manner, Manner::Over(_)) || Clock::is_unread() {
+        if matches!(this.manner, Manner::Over(_)) || Clock::is_unread() || this.door.live.is(Stage::Closing) {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return Pin::new(this).poll_write(cx, first);
         }

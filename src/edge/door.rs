@@ -34,6 +34,7 @@ const SMALL_DATA_MAX: usize = 1 << 20;
 
 /// One listener, ready to take connections.
 pub struct Door {
+    pub name: ListenerName,
     pub address: ListenAddress,
     pub metrics: ListenerMetrics,
     pub caps: Arc<Caps>,
@@ -56,6 +57,7 @@ impl Door {
         let limits = &listener.limits;
         let stores: &Stores = live.stores();
         Self {
+            name: name.clone(),
             address: listener.address.clone(),
             metrics: stores.metrics.listener(name),
             caps: Caps::new(limits.connections, limits.connections_per_ip),

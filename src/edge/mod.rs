@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -22,11 +22,16 @@ use pingora_core::{
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
     sync::watch,
-    time::{sleep_until, timeout, timeout_at},
+    time::{sleep, sleep_until, timeout_at},
 };
 
 use self::{caps::Place, client::Client, door::Door};
-use crate::{config::listener::ProxyProtocol, deadline::Clock, exchange, live::Live};
+use crate::{
+    config::listener::ProxyProtocol,
+    deadline::Clock,
+    exchange,
+    live::{Live, Stage},
+};
 
 mod caps;
 mod client;
@@ -40,10 +45,14 @@ mod proxied;
 mod refusal;
 mod timer;
 pub mod tls;
+mod websocket;
 
 /// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. Writing gathers
 /// an answer's head and a short body into one segment.
 const BUFFERS: (usize, usize) = (0, 8 << 10);
+
+/// Longest silence on an HTTP/2 connection without a request that is to close after GOAWAY.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// The listeners of a configuration, with the gateway behind them.
 pub fn service<G>(live: &Arc<Live>, conf: &Arc<ServerConf>, gateway: G) -> Service<Edge<G>>
@@ -86,24 +95,35 @@ where
         self.doors.iter().find(|door| ports::is_local(&door.address, local))
     }
 
-    async fn carry(&self, stream: Stream, door: &Arc<Door>, shutdown: &ShutdownWatch) -> Result<(), Reason> {
+    async fn carry(&self, stream: Stream, door: &Arc<Door>) -> Result<(), Reason> {
         let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
-        let mut client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
+        let mut client = tokio::select! {
+            biased;
+            client = timeout_at(due.into(), open(stream, door, &mut place, due)) => client.map_err(|_| "timeout")??,
+            () = lull(door) => return Err("draining".into()),
+        };
         let fallen = client.fallen();
         let requests = Requests {
             proxy: self.proxy.clone(),
             door: door.clone(),
             carried: AtomicU32::new(0),
-            going_on: AtomicU32::new(0),
+            open: AtomicU32::new(0),
             end: watch::Sender::new(false),
         };
-        Arc::new(requests).carry(client, door.old_at(opened), shutdown).await;
+        Arc::new(requests).carry(client, door.old_at(opened)).await;
         if let Ok(fallen) = fallen.await {
             fallen.part().await;
         }
         Ok(())
+    }
+}
+
+/// Returns when a connection on which nothing has come is to close because the process ends.
+async fn lull(door: &Door) {
+    if door.live.stages().wait_for(|stage| *stage >= Stage::Closing).await.is_ok() {
+        sleep(http1::LULL).await;
     }
 }
 
@@ -142,20 +162,16 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         let Some(door) = self.door(&stream) else {
             tracing::error!(?stream, "a connection came by no listener of the configuration");
             return None;
         };
-        let _open = door.metrics.accepted();
-        if let Err(reason) = self.carry(stream, door, shutdown).await {
+        let (_open, _held) = (door.metrics.accepted(), door.live.stores().hold());
+        if let Err(reason) = self.carry(stream, door).await {
             door.metrics.refused(&reason);
         }
         None
-    }
-
-    async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
     }
 }
 
@@ -164,8 +180,8 @@ struct Requests<G> {
     proxy: Arc<HttpProxy<G>>,
     door: Arc<Door>,
     carried: AtomicU32,
-    /// Requests that have not ended, and one over HTTP/1 that may still begin.
-    going_on: AtomicU32,
+    /// Requests that are being carried.
+    open: AtomicU32,
     /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
     /// on is carried to its end. Pingora takes it for the end of the process, which would have it do the same.
     end: watch::Sender<bool>,
@@ -176,35 +192,47 @@ where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
 {
-    async fn carry(self: Arc<Self>, client: Client, old_at: Instant, shutdown: &ShutdownWatch) {
+    async fn carry(self: Arc<Self>, client: Client, old_at: Instant) {
         let ends = self.end.subscribe();
+        let mut stages = self.door.live.stages();
+        let (is_http2, writes) = (client.is_http2(), client.writes());
         let mut carrying = std::pin::pin!(async {
-            match client.is_http2() {
+            match is_http2 {
                 true => drop(self.process_new(Box::new(client), &ends).await),
-                false => self.one_by_one(client, &ends, shutdown.clone()).await,
+                false => self.one_by_one(client, &ends).await,
             }
         });
-        let mut shutdown = shutdown.clone();
         tokio::select! {
             biased;
             () = &mut carrying => return,
-            _ = shutdown.wait_for(|down| *down) => {}
+            _ = stages.wait_for(|stage| *stage >= Stage::Closing) => {}
             () = sleep_until(old_at.into()) => {}
         }
         self.end.send_replace(true);
-        // Pingora waits without end for a client of HTTP/2 to agree.
-        while timeout(self.door.http1.keepalive, &mut carrying).await.is_err() {
-            if self.going_on.load(Relaxed) == 0 {
-                return;
+        let mut heard = None;
+        loop {
+            // Each stage wakes what is carried, which looks at it.
+            tokio::select! {
+                biased;
+                () = &mut carrying => return,
+                _ = stages.changed() => {}
+                // A client that does not take leave, because it is gone maybe, is not waited for.
+                () = sleep(LEAVE_MAX), if is_http2 => {
+                    let taken = Some(writes.load(Relaxed));
+                    if self.open.load(Relaxed) == 0 && heard == taken {
+                        return;
+                    }
+                    heard = taken;
+                }
             }
         }
     }
 
     /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
     /// request is more than all else that a connection holds. How long is waited for a head is the gate's to say.
-    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch, mut shutdown: ShutdownWatch) {
+    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
         let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
-        while is_asked(&mut client, &mut shutdown).await {
+        while client.is_asked().await {
             let mut session = ServerSession::new_http1(client);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
@@ -215,31 +243,6 @@ where
             let Ok(same) = stream.into_any().downcast::<Client>() else { return };
             (client, settings) = (same, kept);
         }
-    }
-}
-
-/// Waits for the next head; not when the gateway ends.
-async fn is_asked(client: &mut Client, shutdown: &mut ShutdownWatch) -> bool {
-    tokio::select! {
-        biased;
-        asked = client.is_asked() => asked,
-        _ = shutdown.wait_for(|down| *down) => false,
-    }
-}
-
-/// Counts for as long as it is held.
-struct GoingOn<'a>(&'a AtomicU32);
-
-impl<'a> GoingOn<'a> {
-    fn of(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for GoingOn<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -254,7 +257,7 @@ where
         if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
             self.end.send_replace(true);
         }
-        let _going_on = GoingOn::of(&self.going_on);
+        let _open = Counted::one_more(&self.open);
         Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 
@@ -264,5 +267,21 @@ where
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.door.options)
+    }
+}
+
+/// One more, until it is dropped.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn one_more(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }

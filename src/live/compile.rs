@@ -139,6 +139,7 @@ impl Compiler<'_> {
         let hash = hash(self.loaded);
         self.listeners();
         self.admin_hosts();
+        self.drain();
         let offers = self.offers();
         let upstreams = self.upstreams();
         let router = self.router(&upstreams);
@@ -211,6 +212,19 @@ impl Compiler<'_> {
             })
             .collect();
         self.meaning(|_, found| found.extend(odd));
+    }
+
+    /// A delay that outlasts the deadline would leave no time for what is in flight.
+    fn drain(&mut self) {
+        let drain = self.loaded.config.process.drain;
+        if drain.delay < drain.deadline {
+            return;
+        }
+        let at = Path::root().key("process").key("drain");
+        let problem =
+            Problem::error(at.key("delay"), "`delay` must be shorter than `deadline`, which is counted from the same moment")
+                .also(at.key("deadline"), "the deadline");
+        self.meaning(|_, found| found.push(problem));
     }
 
     /// What each TLS listener shows and asks for.

@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     config::{
@@ -25,6 +25,7 @@ use crate::{
         observe::LogFormat,
         paths::EncodedSlashes,
         problem::Problem,
+        process::Drain,
     },
     name::UpstreamName,
     route::{Route, Router},
@@ -33,8 +34,10 @@ use crate::{
 };
 
 mod compile;
+mod stage;
 
 pub use compile::{Candidate, check, compile};
+pub use stage::Stage;
 
 /// Everything that requests need, compiled. Immutable.
 pub struct Snapshot {
@@ -82,7 +85,7 @@ pub struct Live {
     watched: ArcSwap<Vec<PathBuf>>,
     one_at_a_time: Mutex<()>,
     runtime: OnceLock<Handle>,
-    draining: AtomicBool,
+    progress: stage::Progress,
     /// The first health checks are done. Those that a reload brings do not make the gateway unready again.
     checked: AtomicBool,
 }
@@ -101,6 +104,11 @@ impl Snapshot {
     /// The effective configuration, without secrets. Made when asked for: it costs as much as half a compilation.
     pub fn redacted(&self) -> serde_json::Value {
         self.loaded.sources.redacted(&self.loaded.config)
+    }
+
+    /// How the process ends, when it is told to.
+    pub fn drain(&self) -> Drain {
+        self.loaded.config.process.drain
     }
 
     pub fn is_trusted(&self, address: &IpAddr) -> bool {
@@ -143,7 +151,7 @@ impl Live {
             started_with: loaded.config.clone(),
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
-            draining: AtomicBool::new(false),
+            progress: stage::Progress::default(),
             checked: AtomicBool::new(false),
             source,
             stores,
@@ -175,14 +183,24 @@ impl Live {
         self.status.load_full()
     }
 
-    /// The process is about to end: readiness fails from now on.
-    pub fn drain(&self) {
-        self.draining.store(true, Relaxed);
+    /// The process is on its way to its end, so far.
+    pub fn enter(&self, stage: Stage) {
+        self.progress.enter(stage);
+    }
+
+    /// Whether the process is so far on its way to its end.
+    pub fn is(&self, stage: Stage) -> bool {
+        self.progress.is(stage)
+    }
+
+    /// For who waits for a stage.
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.progress.follow()
     }
 
     /// Why the gateway should not get new traffic; empty if it should.
     pub fn unready(&self) -> Vec<String> {
-        let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
+        let draining = self.is(Stage::Leaving).then(|| "draining".to_owned());
         draining.into_iter().chain(self.unchecked()).collect()
     }
 

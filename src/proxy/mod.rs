@@ -29,7 +29,7 @@ use crate::{
     certs,
     config::route::Scheme,
     exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
-    live::{Live, Snapshot},
+    live::{Live, Snapshot, Stage},
     observe::trace,
     origin::Origin,
     reply::Reply,
@@ -136,7 +136,15 @@ impl Gateway {
     /// Sends an answer of our own, through the response policies.
     async fn answer(&self, session: &mut Session, ctx: &mut Ctx, mut reply: Reply) -> pingora_core::Result<()> {
         head::finish(&mut reply.head, ctx);
+        self.part(session);
         reply.send(session).await
+    }
+
+    /// While the process ends, every answer says that its connection does.
+    fn part(&self, session: &mut Session) {
+        if self.live.is(Stage::Closing) {
+            session.set_keepalive(None);
+        }
     }
 
     /// Tells the client why its request goes no further.
@@ -420,6 +428,7 @@ impl ProxyHttp for Gateway {
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             head::finish(head, ctx);
         }
+        self.part(session);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::config::address::ListenAddress;
 
-/// Listening sockets that the process was started with. What is not taken stays open, for nobody, until the end.
+/// Listening sockets that the process was started with, or that a predecessor left to it.
 #[derive(Default)]
 pub struct Inherited(Vec<(ListenAddress, OwnedFd)>);
 
@@ -58,7 +58,13 @@ impl Inherited {
         Some(socket)
     }
 
-    pub fn warn_of_the_rest(&self) {
+    /// Adds what a predecessor offers.
+    pub fn add(&mut self, sockets: Vec<(ListenAddress, OwnedFd)>) {
+        self.0.extend(sockets);
+    }
+
+    /// Closes what was not taken. Who opened it may still have it open: systemd, or the predecessor until it ends.
+    pub fn close_the_rest(self) {
         for (address, _) in &self.0 {
             tracing::warn!("an inherited socket is left alone: no listener has the address `{address}`");
         }

@@ -7,17 +7,18 @@ use async_trait::async_trait;
 use pingora_core::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{runtime::Handle, signal::unix::SignalKind};
 
-use super::{signals, watch::Watch};
+use super::{notify::Supervisor, signals, watch::Watch};
 use crate::{live::Live, observe::access_log::Sink};
 
 /// The background service that reloads.
 pub struct Keeper {
     live: Arc<Live>,
+    supervisor: Arc<Supervisor>,
 }
 
 impl Keeper {
-    pub fn new(live: Arc<Live>) -> Self {
-        Self { live }
+    pub fn new(live: Arc<Live>, supervisor: Arc<Supervisor>) -> Self {
+        Self { live, supervisor }
     }
 
     /// A rotation has moved the access log's file away.
@@ -27,9 +28,10 @@ impl Keeper {
 
     /// Reads and compiles on a thread that may block.
     async fn reload(&self) {
-        let live = self.live.clone();
+        let (live, supervisor) = (self.live.clone(), self.supervisor.clone());
         // A refusal was logged where it was found.
-        if let Err(fault) = tokio::task::spawn_blocking(move || drop(live.reload())).await {
+        let reload = move || drop(supervisor.during_reload(&live, || live.reload()));
+        if let Err(fault) = tokio::task::spawn_blocking(reload).await {
             tracing::error!(%fault, "the reload broke off");
         }
     }

@@ -10,9 +10,13 @@ use pingora_core::{
 
 use self::{
     activation::Inherited,
+    files::Files,
+    herald::{Errand, Failure, Herald},
     keeper::Keeper,
+    notify::Supervisor,
     signals::Signals,
-    sockets::{Files, Opened, Sockets},
+    sockets::{Opened, Shutters, Sockets},
+    upgrade::{Bequest, Handover},
 };
 use tokio::signal::unix::SignalKind;
 
@@ -27,10 +31,24 @@ use crate::{
 };
 
 mod activation;
+mod files;
+mod herald;
 mod keeper;
+mod notify;
 mod signals;
 mod sockets;
+pub mod upgrade;
 mod watch;
+mod watchdog;
+
+/// How the process comes to its sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// It opens them.
+    Afresh,
+    /// From the process whose place it takes.
+    Upgrade,
+}
 
 /// Threads of the admin listener, which carries no traffic.
 const ADMIN_THREADS: usize = 1;
@@ -42,42 +60,68 @@ const POOL_SIZE: usize = 512;
 ///
 /// # Errors
 /// The first configuration is refused, or what it names cannot be had.
-pub fn run(source: Source) -> anyhow::Result<()> {
+pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     let mut inherited = Inherited::of_this_process();
     hold_signals()?;
     client::system_roots_readable().map_err(anyhow::Error::msg)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
-    let mut files = Files::default();
-    let sockets = Sockets::of_listeners(config, &mut inherited, &mut files)?;
+    let bequest = match start {
+        Start::Afresh => None,
+        Start::Upgrade => Some(Bequest::await_one().context("no upgrade")?),
+    };
+    let bequest = bequest.map(|(bequest, sockets)| {
+        inherited.add(sockets);
+        bequest
+    });
+    let files = Files::default();
+    let signals = Signals::new(live.clone());
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let shutters = Arc::new(Shutters::new(1 + usize::from(config.admin.is_some())));
+    let (canary, probe) = watchdog::pair().context("cannot watch over the data path")?;
+    let mut sockets = Sockets::of_listeners(config, &mut inherited, &files)?;
+    let mut spare = sockets.spare();
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    server.add_service(Opened::new(edge::service(&live, &conf, gateway), sockets));
+    let traffic = Opened::new(edge::service(&live, &conf, gateway), sockets, shutters.clone(), signals.listeners());
+    server.add_service(traffic.holding(live.stores().hold()).watched(canary));
     if let Some(admin) = &config.admin {
-        let sockets = Sockets::of_admin(admin, &mut inherited, &mut files)?;
-        server.add_service(Opened::new(admin_service(admin, &live), sockets));
+        let mut sockets = Sockets::of_admin(admin, &mut inherited, &files)?;
+        spare.extend(sockets.spare());
+        server.add_service(Opened::new(admin_service(admin, &live, &supervisor), sockets, shutters.clone(), signals.admin()));
     }
-    inherited.warn_of_the_rest();
-    let signals = Signals::new(live.clone());
-    server.add_service(background_service("keeper", Keeper::new(live.clone())));
+    inherited.close_the_rest();
+    server.add_service(background_service("keeper", Keeper::new(live.clone(), supervisor.clone())));
+    let taken = spare.iter().map(|spare| spare.address.clone()).collect();
+    let errand = Errand {
+        probe,
+        accession: bequest.map(|bequest| bequest.accession(taken, files.book())),
+        handover: Handover { live: live.clone(), supervisor, spare, files: files.book(), watchdog: None },
+    };
+    if start == Start::Afresh {
+        shutters.raise();
+    }
+    let failure = Failure::default();
+    let herald = Herald::new(live.clone(), shutters, signals.ender(), failure.clone(), errand);
+    server.add_service(background_service("herald", herald));
     tell(config);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     if let Some(log) = &live.stores().access_log {
         log.close(signals::LOG_PATIENCE);
     }
-    Ok(())
+    failure.get().map_or(Ok(()), |reason| Err(anyhow::anyhow!("no upgrade: {reason}")))
 }
 
-fn admin_service(config: &config::Admin, live: &Arc<Live>) -> Service<App> {
-    let live = || live.clone();
+fn admin_service(config: &config::Admin, live: &Arc<Live>, supervisor: &Arc<Supervisor>) -> Service<App> {
+    let (live, supervisor) = (|| live.clone(), supervisor.clone());
     let (ready, active, metrics, reload) = (live(), live(), live(), live());
     let door = admin::Gateway {
         not_ready: Box::new(move || ready.unready()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
-        reload: Box::new(move || reload.reload()),
+        reload: Box::new(move || supervisor.during_reload(&reload, || reload.reload())),
     };
     let mut service = Service::new("admin".to_owned(), App::new(config, door));
     service.threads = Some(ADMIN_THREADS);
@@ -113,13 +157,14 @@ fn exposition(live: &Live) -> String {
     live.stores().metrics.render(endpoints)
 }
 
-/// From here on SIGHUP and SIGUSR1 do not end the process, though no one listens for them yet. The keeper loads once more when it
+/// From here on SIGHUP, SIGUSR1 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it
 /// does, and the log was opened just before.
 fn hold_signals() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let _inside = runtime.enter();
     drop(signals::listen(SignalKind::hangup()));
     drop(signals::listen(SignalKind::user_defined1()));
+    drop(signals::listen(SignalKind::quit()));
     Ok(())
 }
 
@@ -133,7 +178,7 @@ fn server_conf(config: &Config) -> ServerConf {
         upstream_keepalive_pool_size: POOL_SIZE,
         // The drain is over when Pingora is told to stop.
         grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(1),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
 }

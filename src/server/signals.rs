@@ -1,4 +1,4 @@
-//! Signals that end the process. SIGTERM lets requests finish; SIGINT does not wait.
+//! Signals that end the process, and how it ends. SIGTERM lets what is in flight finish; SIGINT does not wait.
 
 use std::{
     sync::Arc,
@@ -6,38 +6,107 @@ use std::{
 };
 
 use async_trait::async_trait;
-use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Mutex, mpsc, watch},
+    time::{sleep, timeout_at},
+};
 
-use crate::live::Live;
+use crate::live::{Live, Stage};
 
-/// Longest wait for requests in flight after SIGTERM.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
-
-/// How often the drain looks whether requests are left.
+/// How often the drain looks whether something is left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Longest wait for what is cut to end, so that its access log lines are written.
+const CUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Longest wait for the access log to be written at the end.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How the process is told to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// SIGTERM: drain.
+    Terminate,
+    /// SIGINT, or a second SIGTERM: what is left is cut.
+    Quick,
+    /// A successor listens on the same sockets: drain, with nothing to wait for first.
+    #[allow(dead_code, reason = "the upgrade of the same release says so")]
+    Succeeded,
+}
+
+/// Tells the process to end, from within.
+pub type Ender = mpsc::UnboundedSender<End>;
+
 /// Watches for the end.
 pub struct Signals {
     live: Arc<Live>,
+    listeners: watch::Sender<bool>,
+    admin: watch::Sender<bool>,
+    ender: Ender,
+    told: Mutex<mpsc::UnboundedReceiver<End>>,
 }
 
 impl Signals {
     pub fn new(live: Arc<Live>) -> Self {
-        Self { live }
+        let (ender, told) = mpsc::unbounded_channel();
+        Self { live, listeners: watch::Sender::default(), admin: watch::Sender::default(), ender, told: Mutex::new(told) }
     }
 
-    /// Readiness fails; what is in flight may finish.
-    async fn drain(&self) {
-        self.live.drain();
-        tracing::info!("draining");
-        let begun = Instant::now();
-        while self.live.stores().in_flight() > 0 && begun.elapsed() < DRAIN_MAX {
-            tokio::time::sleep(DRAIN_LOOK).await;
+    #[allow(dead_code, reason = "the upgrade of the same release asks for it")]
+    pub fn ender(&self) -> Ender {
+        self.ender.clone()
+    }
+
+    /// Turns true when the listeners are to close.
+    pub fn listeners(&self) -> ShutdownWatch {
+        self.listeners.subscribe()
+    }
+
+    /// Turns true when the admin listener is to close: it tells of the drain until its end, unless a successor tells of itself.
+    pub fn admin(&self) -> ShutdownWatch {
+        self.admin.subscribe()
+    }
+
+    /// Lets what is in flight finish, until nothing is left or the deadline.
+    async fn drain(&self, end: End) {
+        let terms = self.live.snapshot().drain();
+        let deadline = Instant::now() + terms.deadline.as_std();
+        self.live.enter(Stage::Leaving);
+        tracing::info!(delay = ?terms.delay.as_std(), deadline = ?terms.deadline.as_std(), "draining");
+        match end {
+            End::Terminate => sleep(terms.delay.as_std()).await,
+            _ => drop(self.admin.send_replace(true)),
         }
+        self.listeners.send_replace(true);
+        self.live.enter(Stage::Closing);
+        if timeout_at(deadline.into(), self.nothing_left()).await.is_err() {
+            let stores = self.live.stores();
+            let (requests, connections) = (stores.in_flight(), stores.held());
+            tracing::warn!(requests, connections, "the deadline of the drain has come, what is left is cut");
+        }
+    }
+
+    /// Returns at the second look in a row that finds nothing: a connection is counted only once its task has run.
+    async fn nothing_left(&self) {
+        let mut empty = 0;
+        while empty < 2 {
+            sleep(DRAIN_LOOK).await;
+            empty = if self.live.stores().is_idle() { empty + 1 } else { 0 };
+        }
+    }
+
+    /// Ends what is left.
+    async fn cut(&self) {
+        self.live.enter(Stage::Cut);
+        let stores = self.live.stores();
+        let patience = Instant::now() + CUT_PATIENCE;
+        while stores.in_flight() > 0 && Instant::now() < patience {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.listeners.send_replace(true);
+        self.admin.send_replace(true);
     }
 }
 
@@ -45,14 +114,29 @@ impl Signals {
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-        tokio::select! {
-            () = next(&mut terminate) => {}
-            () = next(&mut interrupt) => return ShutdownSignal::FastShutdown,
+        let mut told = self.told.lock().await;
+        let end = tokio::select! {
+            () = next(&mut terminate) => End::Terminate,
+            () = next(&mut interrupt) => End::Quick,
+            Some(end) = told.recv() => end,
+        };
+        if end != End::Quick {
+            let hurried = async {
+                // What a successor began, a first SIGTERM would have begun.
+                if end == End::Succeeded {
+                    next(&mut terminate).await;
+                }
+                next(&mut terminate).await;
+            };
+            tokio::select! {
+                () = self.drain(end) => {}
+                () = hurried => {}
+                () = next(&mut interrupt) => {}
+            }
         }
-        tokio::select! {
-            () = self.drain() => ShutdownSignal::GracefulTerminate,
-            () = next(&mut interrupt) => ShutdownSignal::FastShutdown,
-        }
+        self.cut().await;
+        // Nothing is left that Pingora could wait for.
+        ShutdownSignal::FastShutdown
     }
 }
 

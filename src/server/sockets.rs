@@ -2,12 +2,14 @@
 //! own, and are handed to it as those of a predecessor are.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
     os::{
         fd::{AsRawFd, IntoRawFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt},
+        unix::fs::FileTypeExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -23,11 +25,15 @@ use pingora_core::{
     server::{ListenFds, ShutdownWatch},
     services::Service,
 };
+use tokio::sync::watch;
 
-use super::activation::Inherited;
-use crate::config::{
-    self, Config, Listener,
-    address::{FileMode, ListenAddress},
+use super::{activation::Inherited, files::Files, upgrade::Spare, watchdog::Canary};
+use crate::{
+    config::{
+        self, Config, Listener,
+        address::{FileMode, ListenAddress},
+    },
+    stores::Held,
 };
 
 /// Silence of a connection after which its peer is asked whether it is there, and how often then, in seconds.
@@ -41,16 +47,28 @@ const UNTAKEN_MAX: u32 = 120_000;
 #[derive(Default)]
 pub struct Sockets {
     open: Vec<(String, OwnedFd)>,
+    /// The same once more.
+    spare: Vec<Spare>,
 }
 
-/// The files of the Unix sockets that we opened: removed when dropped.
-#[derive(Default)]
-pub struct Files(Vec<SocketFile>);
+/// Whether the listeners accept. Those of a successor do not before it is ready, so what it fails at costs no connection.
+pub struct Shutters {
+    raised: watch::Sender<bool>,
+    /// Services that do not accept yet.
+    down: watch::Sender<usize>,
+}
 
 /// A service of Pingora's whose sockets are open.
 pub struct Opened<S> {
     service: S,
     sockets: Sockets,
+    shutters: Arc<Shutters>,
+    /// Sits on the service's threads.
+    canary: Option<Canary>,
+    /// Turns true when they are to close. Pingora's own watch would close those of all services at once.
+    closing: ShutdownWatch,
+    /// Held until they are closed.
+    held: Option<Held>,
 }
 
 /// What an address is listened on with.
@@ -72,19 +90,12 @@ fn bound_silence(socket: &OwnedFd) -> nix::Result<()> {
     setsockopt(socket, sockopt::TcpUserTimeout, &UNTAKEN_MAX)
 }
 
-/// A file that a Unix socket is found by.
-struct SocketFile {
-    path: PathBuf,
-    /// A file that another process has put in its place since is not ours.
-    id: (u64, u64),
-}
-
 impl Sockets {
     /// Opens the sockets of all listeners, but for those that we inherit.
     ///
     /// # Errors
     /// One cannot be opened.
-    pub fn of_listeners(config: &Config, inherited: &mut Inherited, files: &mut Files) -> anyhow::Result<Self> {
+    pub fn of_listeners(config: &Config, inherited: &mut Inherited, files: &Files) -> anyhow::Result<Self> {
         let doors = config.listeners.iter().map(|(name, listener)| Door::of(name.as_str(), listener));
         Self::open(doors, inherited, files)
     }
@@ -93,18 +104,42 @@ impl Sockets {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn of_admin(admin: &config::Admin, inherited: &mut Inherited, files: &mut Files) -> anyhow::Result<Self> {
+    pub fn of_admin(admin: &config::Admin, inherited: &mut Inherited, files: &Files) -> anyhow::Result<Self> {
         Self::open([Door::of_admin(admin)], inherited, files)
     }
 
-    fn open<'a>(doors: impl IntoIterator<Item = Door<'a>>, inherited: &mut Inherited, files: &mut Files) -> anyhow::Result<Self> {
+    fn open<'a>(doors: impl IntoIterator<Item = Door<'a>>, inherited: &mut Inherited, files: &Files) -> anyhow::Result<Self> {
         let mut sockets = Self::default();
         for door in doors {
             let socket = door.open(inherited, files);
             let socket = socket.with_context(|| format!("cannot listen on {} ({})", door.address, door.key))?;
+            sockets.spare.push(Spare { address: door.address.clone(), socket: socket.try_clone()? });
             sockets.open.push((door.address.key(), socket));
         }
         Ok(sockets)
+    }
+
+    /// The sockets once more, for a successor. They go on listening until these are dropped too.
+    pub fn spare(&mut self) -> Vec<Spare> {
+        std::mem::take(&mut self.spare)
+    }
+}
+
+impl Shutters {
+    /// Of so many services.
+    pub fn new(services: usize) -> Self {
+        Self { raised: watch::Sender::new(false), down: watch::Sender::new(services) }
+    }
+
+    /// From now on connections are accepted.
+    pub fn raise(&self) {
+        self.raised.send_replace(true);
+    }
+
+    /// Returns when all services accept.
+    pub async fn up(&self) {
+        // An error would say that we ourselves are gone.
+        let _ = self.down.subscribe().wait_for(|down| *down == 0).await;
     }
 }
 
@@ -124,11 +159,11 @@ impl<'a> Door<'a> {
         Self { key, address, ipv6_only: false, reuse_port: false, mode: FileMode::SHARED }
     }
 
-    fn open(&self, inherited: &mut Inherited, files: &mut Files) -> anyhow::Result<OwnedFd> {
+    fn open(&self, inherited: &mut Inherited, files: &Files) -> anyhow::Result<OwnedFd> {
         let socket = match (inherited.take(self.address), self.address) {
             (Some(socket), _) => self.adopt(socket)?,
             (None, ListenAddress::Tcp(address)) => self.open_tcp(SockaddrStorage::from(*address)).map_err(io::Error::from)?,
-            (None, ListenAddress::Unix(path)) => self.open_unix(path, files)?,
+            (None, ListenAddress::Unix(path)) => open_unix(path, self.mode.permissions(), files)?,
         };
         if self.address.tcp().is_some() {
             bound_silence(&socket).map_err(io::Error::from)?;
@@ -168,17 +203,20 @@ impl<'a> Door<'a> {
         listen(&socket, Backlog::MAXCONN)?;
         Ok(socket)
     }
+}
 
-    /// Nobody can connect before `listen`, so nobody does before the permissions are right.
-    fn open_unix(&self, path: &Path, files: &mut Files) -> anyhow::Result<OwnedFd> {
-        remove_stale(path)?;
-        let socket = stream(AddressFamily::Unix).map_err(io::Error::from)?;
-        bind(socket.as_raw_fd(), &UnixAddr::new(path)?).map_err(io::Error::from)?;
-        files.0.push(SocketFile { path: path.to_owned(), id: id(path)? });
-        fs::set_permissions(path, self.mode.permissions())?;
-        listen(&socket, Backlog::MAXCONN).map_err(io::Error::from)?;
-        Ok(socket)
-    }
+/// A listening Unix socket. Nobody can connect before `listen`, so nobody does before the permissions are right.
+///
+/// # Errors
+/// There is something else at the path, another process listens on it, or it cannot be made.
+pub fn open_unix(path: &Path, permissions: Permissions, files: &Files) -> anyhow::Result<OwnedFd> {
+    remove_stale(path)?;
+    let socket = stream(AddressFamily::Unix).map_err(io::Error::from)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?).map_err(io::Error::from)?;
+    files.book().own(path)?;
+    fs::set_permissions(path, permissions)?;
+    listen(&socket, Backlog::MAXCONN).map_err(io::Error::from)?;
+    Ok(socket)
 }
 
 fn stream(family: AddressFamily) -> nix::Result<OwnedFd> {
@@ -186,20 +224,52 @@ fn stream(family: AddressFamily) -> nix::Result<OwnedFd> {
 }
 
 impl<S> Opened<S> {
-    pub fn new(service: S, sockets: Sockets) -> Self {
-        Self { service, sockets }
+    pub fn new(service: S, sockets: Sockets, shutters: Arc<Shutters>, closing: ShutdownWatch) -> Self {
+        Self { service, sockets, shutters, canary: None, closing, held: None }
+    }
+
+    /// Answers for the service's threads.
+    pub fn watched(self, canary: Canary) -> Self {
+        Self { canary: Some(canary), ..self }
+    }
+
+    /// What is let go of when the sockets are closed.
+    pub fn holding(self, held: Held) -> Self {
+        Self { held: Some(held), ..self }
     }
 }
 
-#[async_trait]
-impl<S: Service> Service for Opened<S> {
-    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+impl<S: Service> Opened<S> {
+    async fn serve(&mut self, fds: Option<ListenFds>, listeners_per_fd: usize) {
+        let (mut raised, mut closing) = (self.shutters.raised.subscribe(), self.closing.clone());
+        tokio::select! {
+            _ = raised.wait_for(|raised| *raised) => {}
+            _ = closing.wait_for(|closing| *closing) => return,
+        }
         if let Some(table) = &fds {
             for (address, socket) in self.sockets.open.drain(..) {
                 table.lock().add(address, socket.into_raw_fd());
             }
         }
-        self.service.start_service(fds, shutdown, listeners_per_fd).await;
+        if let Some(canary) = self.canary.take() {
+            tokio::spawn(canary.sing());
+        }
+        let mut served = self.service.start_service(fds, self.closing.clone(), listeners_per_fd);
+        // Its sockets are open, so when it first has to wait it has begun to accept.
+        tokio::select! {
+            biased;
+            () = &mut served => return,
+            () = std::future::ready(()) => self.shutters.down.send_modify(|down| *down = down.saturating_sub(1)),
+        }
+        served.await;
+    }
+}
+
+#[async_trait]
+impl<S: Service> Service for Opened<S> {
+    async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
+        self.serve(fds, listeners_per_fd).await;
+        self.held = None;
     }
 
     fn name(&self) -> &str {
@@ -228,19 +298,5 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         // EAGAIN: it listens, with a full queue.
         Ok(()) | Err(Errno::EAGAIN) => anyhow::bail!("another process listens on it"),
         Err(error) => Err(io::Error::from(error)).context("cannot tell whether another process listens on it"),
-    }
-}
-
-/// Device and number of a file.
-fn id(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if id(&self.path).is_ok_and(|now| now == self.id) {
-            // One that stays is found to be stale at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }

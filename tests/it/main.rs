@@ -8,6 +8,7 @@ mod cases;
 mod connections;
 mod ports;
 mod process;
+mod drain;
 mod protocols;
 mod http2;
 mod tls;
@@ -32,6 +33,8 @@ mod reload;
 mod load;
 mod packaging;
 mod monitoring;
+mod systemd;
+mod upgrade;
 mod commands;
 
 mod config_errors;

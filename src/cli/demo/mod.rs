@@ -26,7 +26,7 @@ impl Demo {
         let stage = Stage::set()?;
         services::start(stage.config(), &stage.tls())?;
         super::print(stage.invitation()?.as_bytes())?;
-        server::run(Source::Path(stage.file()))?;
+        server::run(Source::Path(stage.file()), server::Start::Afresh)?;
         Ok(ExitCode::SUCCESS)
     }
 }

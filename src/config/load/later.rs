@@ -9,7 +9,6 @@ const KEYS: &[&str] = &[
     "consumers",
     "cache",
     "stores",
-    "process.drain",
     "upstreams.*.discover",
     "upstreams.*.outlier",
     "upstreams.*.breaker",

@@ -23,6 +23,10 @@ use crate::{deadline::Clock, edge::timer::Timer, exchange::Stop};
 /// Most bytes of later requests that are read while one is carried.
 const AHEAD_MAX: usize = 64 << 10;
 
+/// How long a connection must have been silent to be closed when the process is about to end. One that is in use gets an answer before
+/// that, which says so; closed under the client's hands, it would cost it a request.
+pub const LULL: Duration = Duration::from_secs(1);
+
 /// How much is read at once of what is kept here.
 const READ: usize = 4 << 10;
 
@@ -57,6 +61,8 @@ pub struct Gate {
     is_first: bool,
     /// When the head that is due must be whole; before its first byte, when it must begin.
     due: Instant,
+    /// Since when a head is due.
+    since: Instant,
     /// No byte of it has come, and the time until it must begin is not the time in which it must be whole.
     idle: bool,
     timer: Timer,
@@ -64,6 +70,8 @@ pub struct Gate {
     may_upgrade: bool,
     /// The client has sent all that it will.
     ended: bool,
+    /// A silent connection is not waited for.
+    hurried: bool,
 }
 
 #[derive(Debug)]
@@ -81,13 +89,35 @@ impl Gate {
     /// A connection whose first head must be whole by then. `kept` was read already.
     pub fn new(kept: BytesMut, due: Instant) -> Self {
         let phase = Phase::Head(Scan::default());
-        Self { kept, free: 0, phase, is_first: true, due, idle: false, timer: Timer::default(), may_upgrade: false, ended: false }
+        Self {
+            kept,
+            free: 0,
+            phase,
+            is_first: true,
+            due,
+            since: Instant::now(),
+            idle: false,
+            timer: Timer::default(),
+            may_upgrade: false,
+            ended: false,
+            hurried: false,
+        }
     }
 
     /// Whether the client owes bytes of a body, or has sent more than that. To close on it now would reset the connection, and our
     /// answer with it.
     pub fn is_sending(&self) -> bool {
         !self.ended && (matches!(self.phase, Phase::Length(_) | Phase::Chunked(_)) || !self.kept.is_empty())
+    }
+
+    /// The connection has left HTTP.
+    pub const fn is_tunnel(&self) -> bool {
+        matches!(self.phase, Phase::Tunnel)
+    }
+
+    /// The process is about to end: a connection that is silent is to close.
+    pub const fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Whether the client speaks another protocol: its very first line ends in no version of HTTP. An invalid HTTP/2 preface is such
@@ -173,7 +203,8 @@ impl Gate {
             Phase::Head(_) => {}
             Phase::Whole => {
                 self.phase = Phase::Head(Scan::default());
-                (self.idle, self.due) = (true, Instant::now() + terms.keepalive);
+                (self.idle, self.since) = (true, Instant::now());
+                self.due = self.since + terms.keepalive;
             }
             Phase::Length(_) | Phase::Chunked(_) | Phase::Tunnel => return Poll::Ready(Ok(None)),
         }
@@ -204,7 +235,9 @@ impl Gate {
 
     /// Nothing came: is it too late now? A client that has sent nothing is left in silence.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Refused>>> {
-        ready!(self.timer.poll(self.due, cx));
+        let silent = self.hurried && !self.has_begun();
+        let due = if silent { self.due.min(self.since + LULL) } else { self.due };
+        ready!(self.timer.poll(due, cx));
         Poll::Ready(Ok(self.has_begun().then_some(Refused::Slow)))
     }
 

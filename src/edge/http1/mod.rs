@@ -5,7 +5,7 @@
 //! ([`head::Framing`], [`chunks::Chunks`]). What could be read in two ways is refused. Only the [`Gate`] reads a socket.
 
 pub use self::{
-    gate::{Gate, Refused, Terms},
+    gate::{Gate, LULL, Refused, Terms},
     head::Limits,
 };
 

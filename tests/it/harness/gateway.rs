@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,8 @@ use super::{Connection, PATIENCE, Response, eventually, lines::Lines, port, with
 /// A running gateway. Killed when dropped.
 pub struct Gateway {
     child: Child,
-    dir: TempDir,
+    /// Shared with a successor.
+    dir: Arc<TempDir>,
     ports: Ports,
     pub stdout: Lines,
     pub stderr: Lines,
@@ -31,9 +33,11 @@ pub struct Start {
     env: Vec<(String, String)>,
     /// What `-c` names, below the folder.
     config: Option<&'static str>,
-    dir: Option<TempDir>,
+    dir: Option<Arc<TempDir>>,
     ports: Ports,
     inherited: Option<OwnedFd>,
+    /// Take the place of another that runs in the folder.
+    upgrade: bool,
 }
 
 /// Ports by the names that stand for them in a configuration: `<web>`, `<admin>`, …
@@ -75,6 +79,21 @@ impl Gateway {
 
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// One that takes this one's place, which must be told to let it.
+    pub fn successor(&self) -> Start {
+        Start { dir: Some(self.dir.clone()), ports: self.ports.clone(), upgrade: true, ..Start::default() }
+    }
+
+    /// Has a successor take this one's place. This one may still have something to finish.
+    #[track_caller]
+    pub fn succeeded(&self) -> Gateway {
+        let successor = self.successor().launched();
+        self.signal("QUIT");
+        successor.said("took over");
+        self.said("a successor has taken over");
+        successor
     }
 
     pub fn pid(&self) -> u32 {
@@ -249,7 +268,7 @@ impl Start {
 
     /// A folder that was prepared before.
     pub fn dir(mut self, dir: TempDir) -> Self {
-        self.dir = Some(dir);
+        self.dir = Some(Arc::new(dir));
         self
     }
 
@@ -266,15 +285,16 @@ impl Start {
     }
 
     /// Starts it, and waits for nothing.
-    pub fn launched(self) -> Gateway {
-        self.launch(tempfile::tempdir().unwrap())
+    pub fn launched(mut self) -> Gateway {
+        let dir = self.dir.take().unwrap_or_else(folder);
+        self.launch(dir)
     }
 
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn ready(mut self) -> Gateway {
         let mut said = String::new();
-        let dir = self.dir.take().unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let dir = self.dir.take().unwrap_or_else(folder);
         let mut dir = Some(dir);
         for _ in 0..TRIES {
             let mut gateway = self.launch(dir.take().expect("put back below"));
@@ -294,12 +314,12 @@ impl Start {
     /// Starts it and waits for its end.
     #[track_caller]
     pub fn fails(mut self) -> (ExitStatus, String) {
-        let dir = self.dir.take().unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let dir = self.dir.take().unwrap_or_else(folder);
         let mut gateway = self.launch(dir);
         (gateway.exit(), gateway.stderr.ended())
     }
 
-    fn launch(&self, dir: TempDir) -> Gateway {
+    fn launch(&self, dir: Arc<TempDir>) -> Gateway {
         let mut ports = self.ports.clone();
         self.files.iter().for_each(|(_, text)| ports.add(text));
         for (name, text) in &self.files {
@@ -309,11 +329,13 @@ impl Start {
         }
         let config: PathBuf = dir.path().join(self.config.unwrap_or("banyan.yaml"));
         let (mut command, stdin) = match &self.inherited {
+            None if self.upgrade => (banyan(["run", "--upgrade", "-c"]), Stdio::null()),
             None => (banyan(["run", "-c"]), Stdio::null()),
             Some(socket) => (activated(), Stdio::from(socket.try_clone().unwrap())),
         };
         let mut child = command
             .arg(config)
+            .env("RUNTIME_DIRECTORY", dir.path())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(stdin)
             .stdout(Stdio::piped())
@@ -327,9 +349,13 @@ impl Start {
 }
 
 impl Gateway {
-    fn into_dir(mut self) -> TempDir {
-        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    fn into_dir(self) -> Arc<TempDir> {
+        self.dir.clone()
     }
+}
+
+fn folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
 }
 
 impl Ports {

@@ -5,6 +5,7 @@
 pub mod case;
 pub mod cert;
 pub mod client;
+pub mod ear;
 pub mod frames;
 pub mod gateway;
 pub mod h2;

@@ -177,6 +177,20 @@ async fn a_late_head_is_refused_and_silence_is_ended_in_silence() {
 }
 
 #[tokio::test]
+async fn a_connection_in_use_is_not_closed_before_a_lull() {
+    let mut line = Line::new();
+    line.gate.hurry();
+    let mut waits = async || poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending();
+    assert!(waits().await, "it may be about to send");
+    line.gate.since -= LULL;
+    assert_eq!(line.request(4096).await.as_deref(), Ok(""));
+    let mut line = Line::after(b"GET / HT").await;
+    line.gate.hurry();
+    line.gate.since -= LULL;
+    assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending(), "a head that has begun has its time");
+}
+
+#[tokio::test]
 async fn a_later_head_has_its_time_from_its_first_byte() {
     let mut line = Line::after(GET.as_bytes()).await;
     line.request(4096).await.unwrap();

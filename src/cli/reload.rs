@@ -1,0 +1,171 @@
+//! `banyan reload`: what `systemctl reload` runs.
+
+use std::{
+    fs, io,
+    os::unix::{fs::MetadataExt, net::UnixDatagram, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command as Process, ExitCode, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Cli, Command};
+use crate::{
+    config::{
+        load::{self, Colour},
+        problem::Problem,
+    },
+    live,
+    server::upgrade::runtime_directory,
+};
+
+/// Have a running gateway load its configuration anew, or take its place with a new binary.
+///
+/// If the process runs this very binary, it gets SIGHUP. If it runs another one, because the file was replaced, this one is started
+/// with its arguments and `--upgrade`, and takes its place without a refused connection. Either way the configuration is
+/// checked before; if it has errors, nothing happens.
+#[derive(Args, Debug)]
+pub struct Reload {
+    /// The running gateway.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: i32,
+}
+
+/// Longest wait for an upgrade: both processes give up before.
+const UPGRADE_MAX: Duration = Duration::from_secs(85);
+
+/// How often we look whether the successor lives.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A process that runs.
+struct Running {
+    pid: Pid,
+    arguments: Vec<String>,
+    directory: PathBuf,
+    /// Device and number of the file that it runs.
+    binary: (u64, u64),
+}
+
+impl Reload {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let gone = || format!("there is no process {} that may be looked at", self.pid);
+        let running = Running::at(self.pid).with_context(gone)?;
+        // Its paths are relative to this.
+        std::env::set_current_dir(&running.directory).context("its working directory is gone")?;
+        running.check()?;
+        match running.binary == binary_at("self")? {
+            true => running.signal(Signal::HUP)?,
+            false => running.upgrade()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Running {
+    fn at(pid: i32) -> anyhow::Result<Self> {
+        let known = |what: &str| PathBuf::from(format!("/proc/{pid}/{what}"));
+        let line = fs::read(known("cmdline"))?;
+        let line = line.strip_suffix(b"\0").unwrap_or(&line);
+        let arguments = line.split(|byte| *byte == 0).map(|word| Ok(String::from_utf8(word.to_vec())?));
+        Ok(Self {
+            pid: Pid::from_raw(pid).context("0 is no process")?,
+            arguments: arguments.collect::<anyhow::Result<_>>()?,
+            directory: fs::read_link(known("cwd"))?,
+            binary: binary_at(&pid.to_string())?,
+        })
+    }
+
+    /// Its configuration as this binary reads it, so that what is wrong with it is told here.
+    fn check(&self) -> anyhow::Result<()> {
+        let Ok(Cli { command: Command::Run(run) }) = Cli::try_parse_from(&self.arguments) else {
+            bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" "))
+        };
+        let loaded = Arc::new(load::load(run.path()));
+        let problems = live::check(&loaded);
+        let errors = problems.iter().any(Problem::is_error);
+        ensure!(
+            !errors,
+            "the configuration has errors, nothing was changed\n{}",
+            loaded.sources.render(&problems, Colour::Never)
+        );
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(self.pid, signal).with_context(|| format!("process {} takes no signal", self.pid))
+    }
+
+    fn upgrade(&self) -> anyhow::Result<()> {
+        let ear = Ear::open()?;
+        let mut successor = self.successor(&ear.path)?;
+        let outcome = self.signal(Signal::QUIT).and_then(|()| taken_over(&mut successor, &ear));
+        if outcome.is_err() {
+            // It may have ended by itself.
+            let _ = successor.kill();
+        }
+        outcome.with_context(|| format!("process {} was not upgraded and carries on, if it still runs", self.pid))
+    }
+
+    /// Starts this binary with the arguments of the other. It tells at `ear` that it is ready.
+    fn successor(&self, ear: &Path) -> anyhow::Result<Child> {
+        let mut process = Process::new(std::env::current_exe()?);
+        process.args(self.arguments.iter().skip(1));
+        if !self.arguments.iter().any(|argument| argument == "--upgrade") {
+            process.arg("--upgrade");
+        }
+        // What the service manager said of sockets and watchdog, it said of another process.
+        for theirs in ["LISTEN_PID", "LISTEN_FDS", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+            process.env_remove(theirs);
+        }
+        process.env("NOTIFY_SOCKET", ear).stdin(Stdio::null()).process_group(0);
+        process.spawn().context("the successor cannot be started")
+    }
+}
+
+fn binary_at(process: &str) -> io::Result<(u64, u64)> {
+    fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()))
+}
+
+/// A socket at which a successor speaks as to a service manager. In the runtime directory nobody else can.
+struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Ear {
+    fn open() -> anyhow::Result<Self> {
+        let path = runtime_directory().join(format!("reload-{}.sock", std::process::id()));
+        // One that was left behind by a process of the same number.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        socket.set_read_timeout(Some(LOOK))?;
+        Ok(Self { socket, path })
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        // What stays is replaced by the next one.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn taken_over(successor: &mut Child, ear: &Ear) -> anyhow::Result<()> {
+    let until = Instant::now() + UPGRADE_MAX;
+    let mut space = [0; 4096];
+    while Instant::now() < until {
+        if let Some(status) = successor.try_wait()? {
+            bail!("the successor ended before it was ready ({status}); its log says why");
+        }
+        let heard = ear.socket.recv(&mut space).unwrap_or(0);
+        let words = space.get(..heard).unwrap_or_default();
+        if words.split(|byte| *byte == b'\n').any(|word| word == b"READY=1") {
+            return Ok(());
+        }
+    }
+    bail!("the successor was not ready within {UPGRADE_MAX:?}")
+}
