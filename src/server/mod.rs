@@ -10,11 +10,11 @@ use pingora_core::{
 
 use self::{
     activation::Inherited,
-    files::Files,
     herald::{Errand, Failure, Herald},
     keeper::Keeper,
     notify::Supervisor,
     signals::Signals,
+    socket_files::Files,
     sockets::{Opened, Shutters, Sockets},
     upgrade::{Bequest, Handover},
 };
@@ -31,7 +31,7 @@ use crate::{
 };
 
 mod activation;
-mod files;
+mod socket_files;
 mod herald;
 mod keeper;
 mod notify;

@@ -22,9 +22,10 @@ use crate::{
     config::address::ListenAddress,
     live::Live,
     server::{
-        files::{Book, Files},
         notify::{Supervisor, serving},
-        signals, sockets,
+        signals,
+        socket_files::{Book, Files},
+        sockets,
     },
 };
 

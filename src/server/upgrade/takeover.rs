@@ -19,7 +19,7 @@ use super::{
     channel::{Channel, Estate, Offered, PATIENCE, PROTOCOL, Word, is_gone},
     meeting_point,
 };
-use crate::{config::address::ListenAddress, server::files::Book};
+use crate::{config::address::ListenAddress, server::socket_files::Book};
 
 /// How often we look for the upgrade socket.
 const LOOK: Duration = Duration::from_millis(20);
