@@ -20,7 +20,7 @@ use crate::{
         problem::Problem,
     },
     live,
-    server::upgrade::runtime_directory,
+    server::runtime_directory,
 };
 
 /// Have a running gateway load its configuration anew, or take its place with a new binary.

@@ -10,11 +10,11 @@ use pingora_core::{
 
 use self::{
     activation::Inherited,
-    files::Files,
     herald::{Errand, Failure, Herald},
     keeper::Keeper,
     notify::Supervisor,
     signals::Signals,
+    socket_files::Files,
     sockets::{Opened, Shutters, Sockets},
     upgrade::{Bequest, Handover},
 };
@@ -31,15 +31,17 @@ use crate::{
 };
 
 mod activation;
-mod files;
+mod socket_files;
 mod herald;
 mod keeper;
 mod notify;
 mod signals;
 mod sockets;
-pub mod upgrade;
+mod upgrade;
 mod watch;
 mod watchdog;
+
+pub use self::upgrade::runtime_directory;
 
 /// How the process comes to its sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,14 +68,7 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     client::system_roots_readable().map_err(anyhow::Error::msg)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
-    let bequest = match start {
-        Start::Afresh => None,
-        Start::Upgrade => Some(Bequest::await_one().context("no upgrade")?),
-    };
-    let bequest = bequest.map(|(bequest, sockets)| {
-        inherited.add(sockets);
-        bequest
-    });
+    let bequest = bequeathed(start, &mut inherited)?;
     let files = Files::default();
     let signals = Signals::new(live.clone());
     let supervisor = Arc::new(Supervisor::of_environment());
@@ -112,6 +107,16 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
         log.close(signals::LOG_PATIENCE);
     }
     failure.get().map_or(Ok(()), |reason| Err(anyhow::anyhow!("no upgrade: {reason}")))
+}
+
+/// What a predecessor leaves, whose sockets are inherited.
+fn bequeathed(start: Start, inherited: &mut Inherited) -> anyhow::Result<Option<Bequest>> {
+    if start == Start::Afresh {
+        return Ok(None);
+    }
+    let (bequest, sockets) = Bequest::await_one().context("no upgrade")?;
+    inherited.add(sockets);
+    Ok(Some(bequest))
 }
 
 fn admin_service(config: &config::Admin, live: &Arc<Live>, supervisor: &Arc<Supervisor>) -> Service<App> {

@@ -27,7 +27,7 @@ use pingora_core::{
 };
 use tokio::sync::watch;
 
-use super::{activation::Inherited, files::Files, upgrade::Spare, watchdog::Canary};
+use super::{activation::Inherited, socket_files::Files, upgrade::Spare, watchdog::Canary};
 use crate::{
     config::{
         self, Config, Listener,

@@ -1,7 +1,7 @@
 //! What systemd is told: sd_notify(3) over a real socket.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     sync::{Mutex, mpsc},
     time::{Duration, Instant},
@@ -141,7 +141,9 @@ fn a_failed_upgrade_stands_in_the_status_and_the_service_stays_ready() {
     gateway.said("a successor may come");
     let mut successor = UnixStream::connect(gateway.dir().join("upgrade.sock")).unwrap();
     successor.write_all(b"{\"word\":\"hello\",\"protocol\":1,\"version\":\"0.0.0\"}\n").unwrap();
-    gateway.said("handing over");
+    let mut offer = String::new();
+    BufReader::new(&successor).read_line(&mut offer).unwrap();
+    assert!(offer.contains(&gateway.web().to_string()), "{offer}");
     drop(successor);
     let reason = "the successor ended before it was ready";
     ear.until(&format!("STATUS=upgrade failed: {reason}; serving generation 1 on 1 listener"));

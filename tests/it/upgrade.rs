@@ -257,7 +257,7 @@ fn a_successor_that_is_killed_before_it_is_ready_leaves_the_old_process_as_it_wa
     old.replace("banyan.yaml", &text.replace(HERE, &format!("{upstream}\n{route}")));
     let successor = old.successor().launched();
     old.signal("QUIT");
-    old.said("handing over");
+    successor.said("listening on an inherited socket at 127.0.0.1");
     drop(successor);
     old.said("no upgrade, this process carries on: the successor ended before it was ready");
     assert_serves(&old, "here");

@@ -15,16 +15,17 @@ use tokio::{net::UnixListener, signal::unix::Signal, time::timeout};
 
 use super::{
     MEET_MAX,
-    channel::{Channel, Estate, Offered, PATIENCE, PROTOCOL, SOCKETS_MAX, Word},
+    channel::{Channel, Estate, Offered, PATIENCE, PROTOCOL, SOCKETS_MAX, Word, is_gone},
     meeting_point,
 };
 use crate::{
     config::address::ListenAddress,
     live::Live,
     server::{
-        files::{Book, Files},
         notify::{Supervisor, serving},
-        signals, sockets,
+        signals,
+        socket_files::{Book, Files},
+        sockets,
     },
 };
 
@@ -155,10 +156,12 @@ async fn greeted(channel: &mut Channel) -> anyhow::Result<u32> {
 
 /// The addresses that the successor serves on.
 async fn ready(channel: &mut Channel) -> anyhow::Result<Vec<String>> {
-    match channel.hear().await.context("the successor ended before it was ready")? {
-        (Word::Ready { taken }, _) => Ok(taken),
-        (Word::Refused { reason }, _) => bail!("the successor gave up: {reason}"),
-        (word, _) => bail!("the successor said {word:?} instead of ready"),
+    match channel.hear().await {
+        Ok((Word::Ready { taken }, _)) => Ok(taken),
+        Ok((Word::Refused { reason }, _)) => bail!("the successor gave up: {reason}"),
+        Ok((word, _)) => bail!("the successor said {word:?} instead of ready"),
+        Err(error) if is_gone(&error) => bail!("the successor ended before it was ready"),
+        Err(error) => Err(error).context("the successor cannot be understood"),
     }
 }
 

@@ -16,10 +16,10 @@ use tokio::{
 
 use super::{
     MEET_MAX,
-    channel::{Channel, Estate, Offered, PATIENCE, PROTOCOL, Word},
+    channel::{Channel, Estate, Offered, PATIENCE, PROTOCOL, Word, is_gone},
     meeting_point,
 };
-use crate::{config::address::ListenAddress, server::files::Book};
+use crate::{config::address::ListenAddress, server::socket_files::Book};
 
 /// How often we look for the upgrade socket.
 const LOOK: Duration = Duration::from_millis(20);
@@ -94,12 +94,12 @@ impl Accession {
     pub async fn complete(self) -> anyhow::Result<Estate> {
         let mut channel = Channel::new(UnixStream::from_std(self.bequest.channel)?);
         let taken = self.taken.iter().map(ToString::to_string).collect();
-        let gone = |error: std::io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+        let gone = |error: std::io::Error| match is_gone(&error) {
+            true => {
                 tracing::warn!("the predecessor ended meanwhile");
                 Ok(Word::Yours)
             }
-            _ => Err(error),
+            false => Err(error),
         };
         // Even if it is gone, what it said last can be heard.
         let said = channel.say(&Word::Ready { taken }).await;
