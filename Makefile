@@ -34,7 +34,7 @@ TOOLS = target/tools
 STAMP = BANYAN_REVISION="$$(git describe --always --dirty 2>/dev/null)" BANYAN_RUSTC="$$(rustc --version | cut -d' ' -f2)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench loadtest fuzz lint install uninstall deb package-check sbom clean
+.PHONY: help setup build run test bench loadtest floods fuzz lint install uninstall deb package-check sbom clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: setup ## Run the benches
 
 loadtest: build ## Load the demo gateway for a few seconds: see loadtests/README.md
 	loadtests/smoke $(TARGET)/release/banyan
+
+floods: build ## Flood the gateway while an honest client is timed, for about ten minutes: see loadtests/README.md
+	loadtests/edge/run $(TARGET)/release/banyan floods
 
 fuzz: ## Run each fuzz target for 60 s: see fuzz/README.md
 	@sh .ci/setup c++

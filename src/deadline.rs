@@ -8,7 +8,7 @@
 
 use std::{
     num::NonZeroU64,
-    os::fd::RawFd,
+    os::fd::{AsFd, RawFd},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -69,6 +69,9 @@ pub struct Clock {
     held: AtomicBool,
     /// The request's hooks have begun: its head could be read.
     begun: AtomicBool,
+    /// The answer was cut off.
+    cut: AtomicBool,
+    holds_back: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +128,16 @@ impl Clock {
     /// Whether this task carries a request whose head was not read yet. An answer now is one that no hook made.
     pub fn is_unread() -> bool {
         CURRENT.try_with(|clock| !clock.begun.load(Relaxed)).unwrap_or(false)
+    }
+
+    /// Notes that the answer was cut off.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Whether this task's answer was cut off: the end of its connection must not look like the end of the answer.
+    pub fn is_cut() -> bool {
+        CURRENT.try_with(|clock| clock.cut.load(Relaxed)).unwrap_or(false)
     }
 
     /// Notes that this task's client does, or does not, take what is written to it. Its slowness is not the service's silence.
@@ -216,9 +229,21 @@ impl Clock {
         self.set(|state| (state.line, state.socket) = (Some(line), socket));
     }
 
-    /// The next try's request is held back by this.
-    pub fn hold_back(&self, cork: Cork) {
-        self.set(|state| state.cork = Some(cork));
+    /// The tries' requests are to be held back on their connections.
+    pub fn holds_back(&self) {
+        self.holds_back.store(true, Relaxed);
+    }
+
+    /// Takes the handle by which the request is held back on this connection, if it is to be.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn hold_back(&self, connection: &impl AsFd) -> std::io::Result<()> {
+        if self.holds_back.load(Relaxed) {
+            let cork = Cork::on(connection)?;
+            self.set(|state| state.cork = Some(cork));
+        }
+        Ok(())
     }
 
     /// The request is written from now on.

@@ -29,7 +29,7 @@ pub mod version;
 #[command(
     name = "banyan",
     version,
-    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info,pingora=warn,rustls=error` (default), `debug`, `warn,banyan=trace`."
+    after_help = "Logs go to standard error; BANYAN_LOG sets what is logged: `info` (default, without what clients could fill it with), `debug`, `warn,banyan=trace`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -49,7 +49,9 @@ enum Command {
 }
 
 /// What is logged unless BANYAN_LOG says otherwise: of Pingora only what went wrong.
-const LOGGED: &str = "info,pingora=warn,rustls=error";
+/// What is logged if nobody asks for something else. Left out is what a client or a service can write at will, and our own log or metrics tell:
+/// clients that leave in their HTTP/2 preface, pooled connections that a service closes, floods that `h2` ends.
+const LOGGED: &str = "info,pingora=warn,pingora_core::apps=off,pingora_core::connectors=off,h2=error,rustls=error";
 
 /// Where a configuration is.
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@
 //! by then, and no answer can have come before.
 
 use socket2::{SockRef, Socket};
-use tokio::net::TcpSocket;
+use std::os::fd::AsFd;
 
 /// A handle of its own on the socket of one connection. The kernel lets go after 200 ms in any case.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Cork {
 impl Cork {
     /// # Errors
     /// No file descriptor is left.
-    pub fn on(socket: &TcpSocket) -> std::io::Result<Self> {
+    pub fn on(socket: &impl AsFd) -> std::io::Result<Self> {
         Ok(Self { socket: SockRef::from(socket).try_clone()?, loose: false })
     }
 

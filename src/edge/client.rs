@@ -1,9 +1,10 @@
 //! A client's connection, as Pingora sees it: HTTP/1 through its [`Gate`], HTTP/2 under its [`Watch`].
 //!
-//! A head that is refused is answered here, before Pingora knows of it. What Pingora itself refuses before any hook, with its name
+//! A head of HTTP/1 that is refused is answered here, before Pingora knows of it. What Pingora itself refuses before any hook, with its name
 //! and without a body, is exchanged for an answer of ours.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -18,16 +19,23 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
     UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
 use super::{
     door::Door,
-    farewell::{self, Farewell},
+    farewell::Farewell,
     http1::{Gate, Refused},
-    http2::Guard,
+    http2::{Code, Guard},
+    patience::Patience,
     refusal,
 };
 use crate::{deadline::Clock, reply};
+
+/// How much is read at once of a connection of which nothing is known yet: most heads.
+const FIRST_READ: usize = 1 << 10;
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,8 +48,20 @@ pub struct Client {
     manner: Manner,
     /// What is left to write of our answer in place of one of Pingora's.
     exchanged: Option<Bytes>,
-    /// The last write could not be taken.
-    blocked: bool,
+    patience: Patience,
+    /// Where the connection goes when Pingora lets it fall. None: it was ended in order.
+    fallen: Option<oneshot::Sender<Fallen>>,
+}
+
+/// A connection that Pingora let fall, as it does when a request has failed or no other comes: nothing more is sent on it, but the
+/// client has not been told so.
+#[derive(Debug)]
+pub struct Fallen(Stream, Farewell);
+
+impl Fallen {
+    pub async fn part(mut self) {
+        self.1.part(&mut self.0).await;
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +79,7 @@ impl Client {
     /// # Errors
     /// The connection is broken.
     pub async fn meet(mut stream: Stream, door: Arc<Door>, due: Instant) -> io::Result<Self> {
-        let mut seen = BytesMut::new();
+        let mut seen = BytesMut::with_capacity(FIRST_READ);
         if stream.get_ssl_digest().is_none() {
             while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
                 if stream.read_buf(&mut seen).await? == 0 {
@@ -69,21 +89,47 @@ impl Client {
         }
         let is_http2 = seen.starts_with(PREFACE) || stream.selected_alpn_proto() == Some(ALPN::H2);
         let manner = match is_http2 {
-            true => Manner::Http2(Box::new(Guard::new(seen, due))),
+            true => Manner::Http2(Box::new(Guard::new(seen, due, door.header_list))),
             false => Manner::Http1(Box::new(Gate::new(seen, due))),
         };
-        Ok(Self { stream, door, manner, exchanged: None, blocked: false })
+        Ok(Self { stream, door, manner, exchanged: None, patience: Patience::default(), fallen: None })
+    }
+
+    /// Where to wait for the connection once Pingora has let it go.
+    pub fn fallen(&mut self) -> oneshot::Receiver<Fallen> {
+        let (sender, receiver) = oneshot::channel();
+        self.fallen = Some(sender);
+        receiver
+    }
+
+    /// How the connection ends if nothing more is to be said on it.
+    fn farewell(&self) -> Farewell {
+        match &self.manner {
+            Manner::Http1(gate) if gate.is_sending() => Farewell::new(Bytes::new()),
+            Manner::Http2(guard) => guard.farewell(Code::NO_ERROR, &self.door),
+            Manner::Http1(_) | Manner::Over(_) => Farewell::brief(),
+        }
     }
 
     pub const fn is_http2(&self) -> bool {
         matches!(self.manner, Manner::Http2(_))
     }
 
-    /// Notes whether the client takes what is written. While it does not, the service cannot be heard.
-    fn taken(&mut self, taken: bool) {
-        if self.blocked == taken {
-            self.blocked = !taken;
-            Clock::hold(!taken);
+    /// Waits for a request's head on HTTP/1, so that nobody else need be there before it is. `false`: there comes none.
+    pub async fn is_asked(&mut self) -> bool {
+        poll_fn(|cx| self.poll_asked(cx)).await.unwrap_or(false)
+    }
+
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            match &mut self.manner {
+                Manner::Http1(gate) => match ready!(gate.poll_whole(&mut self.stream, &self.door.http1, cx))? {
+                    None => return Poll::Ready(Ok(gate.is_whole())),
+                    Some(refused) => self.refuse(refused),
+                },
+                Manner::Http2(_) => return Poll::Ready(Ok(true)),
+                Manner::Over(farewell) => return farewell.poll(&mut self.stream, cx).map(|()| Ok(false)),
+            }
         }
     }
 
@@ -160,16 +206,21 @@ impl AsyncWrite for Client {
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
         }
-        this.taken(written.is_ready());
-        written
+        this.patience.with(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.patience.with(flushed, cx)
     }
 
+    /// An HTTP/2 connection is over with this; the client of an HTTP/1 connection may still be sending.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.is_http2() {
+            self.fallen = None;
+        }
+        let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.patience.with(ended, cx)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -186,8 +237,7 @@ impl AsyncWrite for Client {
                 left -= length;
             }
         }
-        this.taken(written.is_ready());
-        written
+        this.patience.with(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -198,10 +248,18 @@ impl AsyncWrite for Client {
 #[async_trait]
 impl Shutdown for Client {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
-        if matches!(&self.manner, Manner::Http1(gate) if gate.is_mid_body()) {
-            farewell::linger(&mut self.stream).await;
-        }
+        self.fallen = None;
+        self.farewell().part(&mut self.stream).await;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let Some(fallen) = self.fallen.take().filter(|_| !Clock::is_cut()) else { return };
+        let farewell = self.farewell();
+        let stream = std::mem::replace(&mut self.stream, Box::new(io::Cursor::new(Vec::new())));
+        // Without a receiver it is closed.
+        let _ = fallen.send(Fallen(stream, farewell));
     }
 }
 

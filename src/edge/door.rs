@@ -24,9 +24,9 @@ use crate::{
 /// Most header fields of a request. Pingora reads 256 at most.
 const FIELDS_MAX: usize = 256;
 
-/// Most streams that a client opened and cancelled before they were looked at. One page of a browser's may be; how often is
-/// for [`super::http2`] to watch.
-const RESETS_PENDING_MAX: usize = 200;
+/// Most streams that a client opened and cancelled before they were looked at. More than [`super::http2`] lets pass at once, so
+/// that it is the one to end a flood of them, and to count it: `h2` takes in all that has come before any is looked at.
+const RESETS_PENDING_MAX: usize = 512;
 
 /// Most bytes of small DATA frames that wait to be read, each counted with what it costs to keep. h2's own bound would end a gRPC
 /// stream of small messages before a slow service.
@@ -44,6 +44,8 @@ pub struct Door {
     pub http1: http1::Terms,
     pub options: HttpServerOptions,
     pub h2: H2Options,
+    /// Longest header list of HTTP/2, in bytes.
+    pub header_list: u32,
     pub requests_per_connection: Option<u32>,
     connection_age: Duration,
     pub live: Arc<Live>,
@@ -71,6 +73,7 @@ impl Door {
             },
             options: options(limits.keepalive.as_std()),
             h2: h2(listener),
+            header_list: header_list(listener),
             requests_per_connection: limits.requests_per_connection,
             connection_age: limits.connection_age.as_std(),
             live: live.clone(),
@@ -95,11 +98,15 @@ fn options(keepalive: Duration) -> HttpServerOptions {
     options
 }
 
+fn header_list(listener: &config::Listener) -> u32 {
+    u32::try_from(listener.limits.headers.get()).unwrap_or(u32::MAX)
+}
+
 /// What HTTP/2 is bound by, beside what [`super::http2`] watches.
 fn h2(listener: &config::Listener) -> H2Options {
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(listener.http2.streams);
-    h2.max_header_list_size(u32::try_from(listener.limits.headers.get()).unwrap_or(u32::MAX));
+    h2.max_header_list_size(header_list(listener));
     h2.max_pending_accept_reset_streams(RESETS_PENDING_MAX);
     h2.data_frame_budget(SMALL_DATA_MAX);
     h2

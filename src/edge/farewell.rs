@@ -25,6 +25,8 @@ pub struct Farewell {
     /// What is left of the answer.
     answer: Bytes,
     step: Step,
+    /// Whether the client's end is waited for.
+    lingers: bool,
     read: usize,
     due: Instant,
     timer: Timer,
@@ -40,7 +42,17 @@ enum Step {
 
 impl Farewell {
     pub fn new(answer: Bytes) -> Self {
-        Self { answer, step: Step::Write, read: 0, due: Instant::now() + LINGER, timer: Timer::default() }
+        Self { answer, step: Step::Write, lingers: true, read: 0, due: Instant::now() + LINGER, timer: Timer::default() }
+    }
+
+    /// Nothing is said, and the client's end is not waited for.
+    pub fn brief() -> Self {
+        Self { lingers: false, ..Self::new(Bytes::new()) }
+    }
+
+    /// Ends the connection.
+    pub async fn part(&mut self, stream: &mut Stream) {
+        std::future::poll_fn(|cx| self.poll(stream, cx)).await;
     }
 
     /// Ready once the connection may be closed.
@@ -70,6 +82,9 @@ impl Farewell {
                 }
                 Step::Shutdown => {
                     ready!(stream.poll_shutdown(cx))?;
+                    if !self.lingers {
+                        return Poll::Ready(Ok(()));
+                    }
                     Step::Linger
                 }
                 Step::Linger => {
@@ -85,12 +100,6 @@ impl Farewell {
             };
         }
     }
-}
-
-/// Waits for the client to end its sending, after ours has ended.
-pub async fn linger(stream: &mut Stream) {
-    let mut farewell = Farewell { step: Step::Linger, ..Farewell::new(Bytes::new()) };
-    std::future::poll_fn(|cx| farewell.poll(stream, cx)).await;
 }
 
 #[cfg(test)]
@@ -111,13 +120,13 @@ mod tests {
             answer
         };
         let mut farewell = Farewell::new(Bytes::from_static(b"no"));
-        let (answer, ()) = tokio::join!(client, std::future::poll_fn(|cx| farewell.poll(&mut near, cx)));
+        let (answer, ()) = tokio::join!(client, farewell.part(&mut near));
         assert_eq!(answer, b"no");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_ends_is_waited_for_only_so_long() {
         let (near, _far) = tokio::io::duplex(64);
-        linger(&mut (Box::new(near) as Stream)).await;
+        Farewell::new(Bytes::new()).part(&mut (Box::new(near) as Stream)).await;
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use pingora_core::{
-    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     listeners::{L4BufferSettings, Listeners},
     protocols::{Stream, http::ServerSession, http::v2::server::H2Options},
     server::{ShutdownWatch, configuration::ServerConf},
@@ -22,7 +22,7 @@ use pingora_core::{
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
     sync::watch,
-    time::{sleep_until, timeout_at},
+    time::{sleep_until, timeout, timeout_at},
 };
 
 use self::{caps::Place, client::Client, door::Door};
@@ -34,6 +34,7 @@ mod door;
 mod farewell;
 pub mod http1;
 pub mod http2;
+mod patience;
 pub mod ports;
 mod proxied;
 mod refusal;
@@ -89,14 +90,19 @@ where
         let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
-        let client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
+        let mut client = timeout_at(due.into(), open(stream, door, &mut place, due)).await.map_err(|_| "timeout")??;
+        let fallen = client.fallen();
         let requests = Requests {
             proxy: self.proxy.clone(),
             door: door.clone(),
             carried: AtomicU32::new(0),
+            going_on: AtomicU32::new(0),
             end: watch::Sender::new(false),
         };
         Arc::new(requests).carry(client, door.old_at(opened), shutdown).await;
+        if let Ok(fallen) = fallen.await {
+            fallen.part().await;
+        }
         Ok(())
     }
 }
@@ -137,7 +143,10 @@ where
     G::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let door = self.door(&stream)?;
+        let Some(door) = self.door(&stream) else {
+            tracing::error!(?stream, "a connection came by no listener of the configuration");
+            return None;
+        };
         let _open = door.metrics.accepted();
         if let Err(reason) = self.carry(stream, door, shutdown).await {
             door.metrics.refused(&reason);
@@ -155,6 +164,8 @@ struct Requests<G> {
     proxy: Arc<HttpProxy<G>>,
     door: Arc<Door>,
     carried: AtomicU32,
+    /// Requests that have not ended, and one over HTTP/1 that may still begin.
+    going_on: AtomicU32,
     /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
     /// on is carried to its end. Pingora takes it for the end of the process, which would have it do the same.
     end: watch::Sender<bool>,
@@ -167,13 +178,13 @@ where
 {
     async fn carry(self: Arc<Self>, client: Client, old_at: Instant, shutdown: &ShutdownWatch) {
         let ends = self.end.subscribe();
-        let mut shutdown = shutdown.clone();
         let mut carrying = std::pin::pin!(async {
             match client.is_http2() {
                 true => drop(self.process_new(Box::new(client), &ends).await),
-                false => self.one_by_one(client, &ends).await,
+                false => self.one_by_one(client, &ends, shutdown.clone()).await,
             }
         });
+        let mut shutdown = shutdown.clone();
         tokio::select! {
             biased;
             () = &mut carrying => return,
@@ -181,20 +192,54 @@ where
             () = sleep_until(old_at.into()) => {}
         }
         self.end.send_replace(true);
-        carrying.await;
+        // Pingora waits without end for a client of HTTP/2 to agree.
+        while timeout(self.door.http1.keepalive, &mut carrying).await.is_err() {
+            if self.going_on.load(Relaxed) == 0 {
+                return;
+            }
+        }
     }
 
-    /// Carries one request after the other. How long is waited for each head is the gate's to say, and Pingora sets no timer of its own.
-    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
-        let mut session = ServerSession::new_http1(Box::new(client));
-        session.set_keepalive(Some(0));
-        while let Some(reused) = self.process_new_http(session, ends).await {
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
+    /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
+    /// request is more than all else that a connection holds. How long is waited for a head is the gate's to say.
+    async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch, mut shutdown: ShutdownWatch) {
+        let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
+        while is_asked(&mut client, &mut shutdown).await {
+            let mut session = ServerSession::new_http1(client);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+            session.set_keepalive(Some(0));
+            let Some(reused) = self.process_new_http(session, ends).await else { return };
+            let (stream, kept) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Client>() else { return };
+            (client, settings) = (same, kept);
         }
+    }
+}
+
+/// Waits for the next head; not when the gateway ends.
+async fn is_asked(client: &mut Client, shutdown: &mut ShutdownWatch) -> bool {
+    tokio::select! {
+        biased;
+        asked = client.is_asked() => asked,
+        _ = shutdown.wait_for(|down| *down) => false,
+    }
+}
+
+/// Counts for as long as it is held.
+struct GoingOn<'a>(&'a AtomicU32);
+
+impl<'a> GoingOn<'a> {
+    fn of(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for GoingOn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -209,6 +254,7 @@ where
         if self.door.requests_per_connection.is_some_and(|most| carried >= most) {
             self.end.send_replace(true);
         }
+        let _going_on = GoingOn::of(&self.going_on);
         Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
     }
 

@@ -299,6 +299,11 @@ impl ListenerMetrics {
         self.metrics.unread(status);
     }
 
+    /// A head over HTTP/2 did not come in time; there is no stream to answer on.
+    pub fn slow_head(&self) {
+        self.count(&self.metrics.heads_refused, &["header_timeout"]);
+    }
+
     /// An HTTP/2 connection was closed for what it sent.
     pub fn flood(&self, kind: &str) {
         self.count(&self.metrics.http2_floods, &[kind]);

@@ -118,8 +118,13 @@ fn drop_claims(head: &mut RequestHeader) {
     }
 }
 
+/// What only a proxy may say, or only HTTP itself.
 fn is_claim(name: &str) -> bool {
-    [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST].into_iter().chain(&DROPPED).any(|claim| claim.as_str() == name)
+    matches!(name, "content-length" | "transfer-encoding")
+        || [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST]
+            .into_iter()
+            .chain(&DROPPED)
+            .any(|claim| claim.as_str() == name)
 }
 
 /// Whether every quote is closed, so that what we add stands outside of it.

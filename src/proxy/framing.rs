@@ -3,19 +3,29 @@
 //! What a client says over HTTP/1 was held to this at the edge (`edge::http1`). The frames of HTTP/2 cannot be doubted, but its fields
 //! go on to HTTP/1 services, and services are not believed more than clients.
 
-use http::{HeaderMap, StatusCode, Version, header};
-use pingora_http::ResponseHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::exchange::Stop;
 
 const LENGTHS: Stop = Stop::Framing("The request has more than one Content-Length.");
 
-/// Looks at how a request says where it ends.
+/// Looks at how a request says where it ends, and at the fields of HTTP/2, which are as strict as the edge has those of HTTP/1.
 ///
 /// # Errors
-/// It says it twice.
-pub fn check(request: &HeaderMap) -> Result<(), Stop> {
-    one_length(request)
+/// It says it twice, or has a field that HTTP/1 could not carry.
+pub fn check(request: &RequestHeader) -> Result<(), Stop> {
+    if request.version == Version::HTTP_2 && request.headers.iter().any(|(name, value)| !is_carriable(name, value)) {
+        return Err(Stop::Malformed("A field has a name that is no token, or a value with space around it."));
+    }
+    one_length(&request.headers)
+}
+
+/// RFC 9113 §8.2.1; `http` itself takes a quotation mark in a name.
+fn is_carriable(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let value = value.as_bytes();
+    !name.as_str().contains('"') && !is_space(value.first()) && !is_space(value.last())
 }
 
 /// Whether a service's answer is not HTTP as we know it: a status of no class, more than one length, a transfer coding that nobody
@@ -27,7 +37,8 @@ pub fn is_strange(response: &ResponseHeader) -> bool {
         (Some(only), None) => response.version < Version::HTTP_11 || !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => true,
     };
-    strangely_coded || response.status.as_u16() >= 600 || one_length(&response.headers).is_err()
+    let old_switch = response.status == StatusCode::SWITCHING_PROTOCOLS && response.version < Version::HTTP_11;
+    strangely_coded || old_switch || response.status.as_u16() >= 600 || one_length(&response.headers).is_err()
 }
 
 /// Takes out what a response that never has a body says of one (RFC 9112 §6.1, RFC 9110 §8.6): another reader might wait for it, or take the

@@ -81,7 +81,7 @@ impl Gateway {
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
         let connection = connection(session, &snapshot)?;
-        let framed = framing::check(&session.req_header().headers);
+        let framed = framing::check(session.req_header());
         upgrade::settle(session.req_header_mut());
         let head = session.req_header();
         let request_id = ctx.request_id.insert(facts::request_id(&head.headers, connection.trusted)).clone();
@@ -188,7 +188,12 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     if !expected || head.version < Version::HTTP_11 || session.as_downstream_mut().is_body_done() {
         return Ok(());
     }
-    session.as_downstream_mut().write_continue_response().await
+    let downstream = session.as_downstream_mut();
+    // Else Pingora takes it for an answer given before the body's end, after which the connection cannot go on.
+    downstream.set_close_on_response_before_downstream_finish(false);
+    let sent = downstream.write_continue_response().await;
+    downstream.set_close_on_response_before_downstream_finish(true);
+    sent
 }
 
 /// What the connection says of itself.
@@ -461,6 +466,7 @@ impl ProxyHttp for Gateway {
         };
         let told = ctx.stop(&stop);
         if head_came {
+            ctx.clock.cut();
             return FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: false };
         }
         // Pingora closes the connection after a try that failed, so the client must not be told that it stays.

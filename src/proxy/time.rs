@@ -21,10 +21,12 @@ pub fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
     ctx.tries.timeouts = Some(if ctx.tries.upgrades { timeouts.upgraded() } else { timeouts });
 }
 
-/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does.
+/// The client's body is on its way. A gRPC stream may speak seldom, and wait for an answer that says nothing before it does: only a
+/// service that speaks HTTP/2 has such streams, whatever the client says that its body is.
 pub fn begin_upload(session: &Session, ctx: &Ctx) {
+    let streams = ctx.tries.upstream.as_ref().is_some_and(|upstream| upstream.speaks_http2());
     match ctx.tries.timeouts {
-        Some(timeouts) if session.is_http2() && is_grpc(&session.req_header().headers) => {
+        Some(timeouts) if streams && session.is_http2() && is_grpc(&session.req_header().headers) => {
             ctx.clock.upload_at_leisure(timeouts.idle)
         }
         _ => ctx.clock.upload(CLIENT_SILENCE_MAX),

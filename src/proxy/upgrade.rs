@@ -1,12 +1,15 @@
 //! Requests that ask for another protocol on their connection (RFC 9110 §7.8): WebSocket (RFC 6455), and no other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Version, header};
-use pingora_core::{Error, ErrorType::SocketError, OrErr, upstreams::peer::HttpPeer};
+use pingora_core::{ErrorType::SocketError, OrErr, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 
-use crate::deadline::{Clock, Cork};
+use crate::deadline::Clock;
+
+/// How long a connection stays in the pool where nobody can find it.
+const UNUSED: Duration = Duration::from_millis(1);
 
 /// Takes out an Upgrade that cannot be followed, so that all that comes after sees a plain request: a server may pass an Upgrade
 /// over (§7.8). Pingora itself would tunnel for the field alone.
@@ -18,15 +21,15 @@ pub fn settle(head: &mut RequestHeader) {
 
 /// Makes a connection of its own for a request that asks for an upgrade, on which the request can be held back.
 pub fn prepare(peer: &mut HttpPeer, clock: &Arc<Clock>) {
-    /// Keeps pooled connections, which cannot be held back, from such requests.
-    const OF_UPGRADES: u64 = 0x5550_4752_4144_4500;
+    // A pooled connection cannot be held back: this one is taken from no pool, and found in none. A service that refuses the upgrade and keeps the
+    // connection open has it closed.
+    peer.group_key ^= fastrand::u64(..);
+    peer.options.idle_timeout = Some(UNUSED);
+    clock.holds_back();
     let clock = clock.clone();
-    peer.group_key ^= OF_UPGRADES;
-    peer.options.upstream_tcp_sock_tweak_hook = Some(Arc::new(move |socket| {
-        let cork = Cork::on(socket).or_err(SocketError, "while taking a handle on it")?;
-        clock.hold_back(cork);
-        Ok::<(), Box<Error>>(())
-    }));
+    // Connections that begin with a PROXY header are not opened by Pingora: `upstream` does the same on them.
+    peer.options.upstream_tcp_sock_tweak_hook =
+        Some(Arc::new(move |socket| clock.hold_back(socket).or_err(SocketError, "while taking a handle on it")));
 }
 
 /// GET over HTTP/1.1, without a body, `Upgrade: websocket` alone, which `Connection` names (RFC 6455 §4.2.1).

@@ -55,7 +55,8 @@ impl Form {
 
 /// Whether a request is a gRPC call: `application/grpc`, with `+proto` and the like, or `application/grpc-web`.
 pub fn is_grpc(request: &HeaderMap) -> bool {
-    request.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let rest = request.get(header::CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    matches!(rest, Some([] | [b'+' | b';' | b'-', ..]))
 }
 
 /// Whether the client can be told in gRPC's form: a call is a POST, over HTTP/2 unless it is gRPC-Web. Whoever else sends such a content

@@ -30,6 +30,13 @@ use crate::config::{
     address::{FileMode, ListenAddress},
 };
 
+/// Silence of a connection after which its peer is asked whether it is there, and how often then, in seconds.
+const PROBE_AFTER: u32 = 60;
+const PROBE_EACH: u32 = 15;
+
+/// Longest time that what was sent stays unacknowledged, in milliseconds. Over a minute, in which a slow client is ended in order.
+const UNTAKEN_MAX: u32 = 120_000;
+
 /// Open sockets, by what Pingora knows them by.
 #[derive(Default)]
 pub struct Sockets {
@@ -54,6 +61,15 @@ struct Door<'a> {
     ipv6_only: bool,
     reuse_port: bool,
     mode: FileMode,
+}
+
+/// Connections take this from the socket that they came by: a peer that has vanished is noticed, and what we have closed does not stay
+/// in the kernel for a client that takes nothing.
+fn bound_silence(socket: &OwnedFd) -> nix::Result<()> {
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &PROBE_AFTER)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &PROBE_EACH)?;
+    setsockopt(socket, sockopt::TcpUserTimeout, &UNTAKEN_MAX)
 }
 
 /// A file that a Unix socket is found by.
@@ -109,11 +125,15 @@ impl<'a> Door<'a> {
     }
 
     fn open(&self, inherited: &mut Inherited, files: &mut Files) -> anyhow::Result<OwnedFd> {
-        match (inherited.take(self.address), self.address) {
-            (Some(socket), _) => self.adopt(socket),
-            (None, ListenAddress::Tcp(address)) => Ok(self.open_tcp(SockaddrStorage::from(*address)).map_err(io::Error::from)?),
-            (None, ListenAddress::Unix(path)) => self.open_unix(path, files),
+        let socket = match (inherited.take(self.address), self.address) {
+            (Some(socket), _) => self.adopt(socket)?,
+            (None, ListenAddress::Tcp(address)) => self.open_tcp(SockaddrStorage::from(*address)).map_err(io::Error::from)?,
+            (None, ListenAddress::Unix(path)) => self.open_unix(path, files)?,
+        };
+        if self.address.tcp().is_some() {
+            bound_silence(&socket).map_err(io::Error::from)?;
         }
+        Ok(socket)
     }
 
     /// An inherited socket has the options that its opener gave it; those that the configuration names must be true.

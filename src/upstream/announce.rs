@@ -18,6 +18,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     config::upstream::ProxyProtocol,
+    deadline::Clock,
     proxy_protocol::{Addresses, write_v1, write_v2},
 };
 
@@ -83,6 +84,7 @@ impl Connect for Announced {
     async fn connect(&self, address: &SocketAddr) -> pingora_core::Result<Stream> {
         let address = address.as_inet().ok_or_else(|| Error::explain(ErrorType::ConnectError, "not an address of TCP"))?;
         let mut socket = ext::connect(address, None).await?;
+        Clock::current().hold_back(&socket).or_err(ErrorType::SocketError, "while taking a handle on it")?;
         let header = self.header(&socket);
         socket.write_all(&header).await.or_err(ErrorType::ConnectError, "the PROXY header cannot be sent")?;
         Ok(socket.into())

@@ -152,6 +152,10 @@ impl Upstream {
         self.client.warnings()
     }
 
+    pub fn speaks_http2(&self) -> bool {
+        self.config.protocol != config::upstream::Protocol::Http1
+    }
+
     pub fn timeouts(&self) -> &config::upstream::Timeouts {
         &self.config.timeouts
     }

@@ -1,62 +1,13 @@
 //! HTTP/2, frame by frame: what h2spec (github.com/summerwind/h2spec, commit af83a65) taught, where a fault would matter most at a
 //! gateway. Each case is one of its groups; the whole suite is run by hand, see `docs/conformance.md`.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
+use crate::harness::{
+    Gateway, Origin,
+    frames::{
+        ACK, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, GET, GOAWAY,
+        HEADERS, PING, POST, PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, Raw, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, block, frame,
+    },
 };
-
-use crate::harness::{Gateway, Origin, PATIENCE};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Frame types. Source: RFC 9113 §6.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-/// Flags: END_STREAM is ACK too.
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// Error codes. Source: RFC 9113 §7.
-const PROTOCOL_ERROR: u32 = 1;
-const FLOW_CONTROL_ERROR: u32 = 3;
-const STREAM_CLOSED: u32 = 5;
-const FRAME_SIZE_ERROR: u32 = 6;
-const COMPRESSION_ERROR: u32 = 9;
-
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The error code of RST_STREAM or GOAWAY.
-    fn code(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
-    }
-
-    /// The status at the start of a response's header block: a field of the static table (RFC 7541, appendix A) or a literal.
-    fn status(&self) -> String {
-        match self.payload[0] {
-            0x88 => "200".to_owned(),
-            0x8c => "400".to_owned(),
-            other => format!("a header block that begins with {other:#x}"),
-        }
-    }
-}
 
 /// How the gateway takes what a client sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,68 +20,6 @@ enum End {
 }
 
 use End::{Answer, Fault};
-
-/// An HTTP/2 client that sends whatever it is told.
-struct Raw(TcpStream);
-
-impl Raw {
-    /// A connection after the handshake.
-    fn open(gateway: &Gateway) -> Self {
-        let stream = TcpStream::connect(gateway.web()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut raw = Self(stream);
-        raw.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
-        raw.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("our settings are acknowledged");
-        raw.send(&frame(SETTINGS, ACK, 0, &[]));
-        raw
-    }
-
-    /// Sends; a gateway that gave up the connection before may have closed it.
-    fn send(&mut self, bytes: &[u8]) {
-        let _ = self.0.write_all(bytes);
-    }
-
-    /// The next frame, or none at the end of the connection.
-    fn frame(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
-        let [a, b, c, kind, flags, s0, s1, s2, s3] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.0.read_exact(&mut payload).ok()?;
-        Some(Frame { kind, flags, stream: u32::from_be_bytes([s0, s1, s2, s3]), payload })
-    }
-
-    /// Whether the gateway gives the connection up: it says so, or closes without.
-    fn ends(&mut self) -> bool {
-        loop {
-            let mut byte = [0];
-            match self.0.peek(&mut byte).map_err(|e| e.kind()) {
-                Ok(0) => return true,
-                Ok(_) if self.frame().is_some_and(|frame| frame.kind == GOAWAY) => return true,
-                Ok(_) => continue,
-                Err(kind) => return kind == ErrorKind::ConnectionReset,
-            }
-        }
-    }
-
-    fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        std::iter::from_fn(|| self.frame()).find(wanted)
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A header block of literals: no index, no Huffman coding (RFC 7541 §6.2.2).
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
-}
-
-const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
-const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
 
 /// A whole request without a body, with these fields more.
 fn get(more: &[(&str, &str)]) -> Vec<u8> {
@@ -322,7 +211,6 @@ fn floods_end_their_connection_only() {
         .collect();
     for flood in [[frame(HEADERS, END_STREAM, 1, &block(&GET)), continuations].concat(), resets] {
         let mut raw = Raw::open(&gateway);
-        raw.0.set_write_timeout(Some(PATIENCE)).unwrap();
         raw.send(&flood);
         assert!(raw.ends(), "the connection goes on");
         assert_eq!(gateway.get("/").status, 200);

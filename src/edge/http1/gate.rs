@@ -84,9 +84,10 @@ impl Gate {
         Self { kept, free: 0, phase, is_first: true, due, idle: false, timer: Timer::default(), may_upgrade: false, ended: false }
     }
 
-    /// Whether the client owes bytes of a body. To close on it now would reset the connection, and our answer with it.
-    pub const fn is_mid_body(&self) -> bool {
-        matches!(self.phase, Phase::Length(_) | Phase::Chunked(_))
+    /// Whether the client owes bytes of a body, or has sent more than that. To close on it now would reset the connection, and our
+    /// answer with it.
+    pub fn is_sending(&self) -> bool {
+        !self.ended && (matches!(self.phase, Phase::Length(_) | Phase::Chunked(_)) || !self.kept.is_empty())
     }
 
     /// Whether the client speaks another protocol: its very first line ends in no version of HTTP. An invalid HTTP/2 preface is such
@@ -102,12 +103,12 @@ impl Gate {
 
     /// Looks at what is written to the client: 101 ends HTTP on this connection (RFC 9110 §15.2.2).
     pub fn answered(&mut self, answer: &[u8]) {
-        const CONTINUES: [&[u8]; 3] = [b"HTTP/1.1 100", b"HTTP/1.1 102", b"HTTP/1.1 103"];
-        if !self.may_upgrade || CONTINUES.iter().any(|head| answer.starts_with(head)) {
+        let switches = answer.starts_with(b"HTTP/1.1 101");
+        if !self.may_upgrade || answer.starts_with(b"HTTP/1.1 1") && !switches {
             return;
         }
         self.may_upgrade = false;
-        if answer.starts_with(b"HTTP/1.1 101") {
+        if switches {
             self.phase = Phase::Tunnel;
             self.free = self.kept.len();
         }
@@ -128,13 +129,10 @@ impl Gate {
             Phase::Tunnel => Pin::new(stream).poll_read(cx, out).map_ok(|()| None),
             Phase::Length(_) | Phase::Chunked(_) => self.poll_body(stream, cx, out).map_ok(|()| None),
             Phase::Whole if !Clock::is_unread() => self.poll_ahead(stream, cx),
-            Phase::Whole => {
-                self.phase = Phase::Head(Scan::default());
-                self.idle = self.kept.is_empty();
-                self.due = Instant::now() + if self.idle { terms.keepalive } else { terms.header_timeout };
-                self.poll_head(stream, terms, cx, out)
-            }
-            Phase::Head(_) => self.poll_head(stream, terms, cx, out),
+            Phase::Whole | Phase::Head(_) => match ready!(self.poll_whole(stream, terms, cx))? {
+                None => Poll::Ready(Ok(self.pass(out))),
+                refused => Poll::Ready(Ok(refused)),
+            },
         }
     }
 
@@ -155,49 +153,30 @@ impl Gate {
         }
     }
 
-    fn poll_head(
-        &mut self,
-        stream: &mut Stream,
-        terms: &Terms,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<Refused>>> {
-        if self.kept.is_empty() && !self.ended {
-            // Most heads come in one piece: it is read where Pingora wants it.
-            let before = out.filled().len();
-            match self.poll_more(stream, cx, out) {
-                Poll::Pending => return self.poll_late(cx),
-                Poll::Ready(read) => read?,
-            }
-            let bytes = out.filled().get(before..).unwrap_or_default();
-            let passes = self.judge(bytes, terms);
-            let length = passes.as_ref().ok().copied().flatten().unwrap_or(0);
-            self.kept.extend_from_slice(bytes.get(length..).unwrap_or_default());
-            out.set_filled(before + length);
-            match passes {
-                Err(refused) => return Poll::Ready(Ok(Some(refused))),
-                Ok(None) if !self.ended => self.begun(terms),
-                Ok(_) => return Poll::Ready(Ok(None)),
-            }
-        }
-        self.poll_rest(stream, terms, cx, out)
-    }
-
-    /// The first byte of a head has come.
+    /// Gives a head that has begun its time.
     fn begun(&mut self, terms: &Terms) {
-        if std::mem::take(&mut self.idle) {
+        if self.idle && self.has_begun() {
+            self.idle = false;
             self.due = Instant::now() + terms.header_timeout;
         }
     }
 
-    /// Reads on until the head is whole.
-    fn poll_rest(
-        &mut self,
-        stream: &mut Stream,
-        terms: &Terms,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<Refused>>> {
+    /// Whether more of a head has come than the empty line that some clients send behind a body.
+    fn has_begun(&self) -> bool {
+        matches!(&self.phase, Phase::Head(scan) if scan.has_begun())
+    }
+
+    /// Reads until a head is whole and may be read, so that who reads it need not be there before. `Some`: it may not. Not whole
+    /// either: the client has ended, or has said nothing in its time.
+    pub fn poll_whole(&mut self, stream: &mut Stream, terms: &Terms, cx: &mut Context<'_>) -> Poll<io::Result<Option<Refused>>> {
+        match self.phase {
+            Phase::Head(_) => {}
+            Phase::Whole => {
+                self.phase = Phase::Head(Scan::default());
+                (self.idle, self.due) = (true, Instant::now() + terms.keepalive);
+            }
+            Phase::Length(_) | Phase::Chunked(_) | Phase::Tunnel => return Poll::Ready(Ok(None)),
+        }
         loop {
             let kept = std::mem::take(&mut self.kept);
             let passes = self.judge(&kept, terms);
@@ -206,10 +185,10 @@ impl Gate {
                 Err(refused) => return Poll::Ready(Ok(Some(refused))),
                 Ok(Some(length)) => {
                     self.free = length;
-                    return Poll::Ready(Ok(self.pass(out)));
+                    return Poll::Ready(Ok(None));
                 }
                 Ok(None) if self.ended => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
+                Ok(None) => self.begun(terms),
             }
             match self.poll_keep(stream, cx) {
                 Poll::Pending => return self.poll_late(cx),
@@ -218,10 +197,15 @@ impl Gate {
         }
     }
 
+    /// Whether a head is whole, and may be read.
+    pub const fn is_whole(&self) -> bool {
+        self.free > 0
+    }
+
     /// Nothing came: is it too late now? A client that has sent nothing is left in silence.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Refused>>> {
         ready!(self.timer.poll(self.due, cx));
-        Poll::Ready(Ok((!self.kept.is_empty()).then_some(Refused::Slow)))
+        Poll::Ready(Ok(self.has_begun().then_some(Refused::Slow)))
     }
 
     /// How many of these bytes may pass: the head, once it is whole, and as much of its body as is there.
@@ -300,9 +284,9 @@ impl Gate {
 
     /// Reads, and notes the end.
     fn poll_more(&mut self, stream: &mut Stream, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
+        let (before, asked) = (out.filled().len(), out.remaining());
         ready!(Pin::new(stream).poll_read(cx, out))?;
-        self.ended = out.filled().len() == before;
+        self.ended = asked > 0 && out.filled().len() == before;
         Poll::Ready(Ok(()))
     }
 }

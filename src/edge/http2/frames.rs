@@ -56,6 +56,7 @@ impl Kind {
 pub struct Code(pub u32);
 
 impl Code {
+    pub const NO_ERROR: Self = Self(0x0);
     pub const PROTOCOL_ERROR: Self = Self(0x1);
     pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
     pub const FRAME_SIZE_ERROR: Self = Self(0x6);

@@ -27,8 +27,8 @@ pub struct Guard {
 
 impl Guard {
     /// A connection whose preface must be whole by then. `seen` was read already.
-    pub fn new(seen: BytesMut, due: Instant) -> Self {
-        Self { seen, watch: Watch::new(Instant::now()), due: Some(due), timer: Timer::default() }
+    pub fn new(seen: BytesMut, due: Instant, header_list: u32) -> Self {
+        Self { seen, watch: Watch::new(Instant::now()).with_header_list(header_list), due: Some(due), timer: Timer::default() }
     }
 
     /// Reads on. `Some`: the connection is at its end, because it is too much or too slow.
@@ -74,7 +74,7 @@ impl Guard {
     fn poll_late(&mut self, door: &Door, cx: &mut Context<'_>) -> Poll<io::Result<Option<Farewell>>> {
         let Some(due) = self.due else { return Poll::Pending };
         ready!(self.timer.poll(due, cx));
-        door.metrics.refused_head("header_timeout", 408);
+        door.metrics.slow_head();
         Poll::Ready(Ok(Some(self.farewell(Code::ENHANCE_YOUR_CALM, door))))
     }
 
@@ -84,7 +84,7 @@ impl Guard {
     }
 
     /// Says why, if what was sent before is whole: inside of a frame it would be read as a part of that.
-    fn farewell(&self, code: Code, door: &Door) -> Farewell {
+    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
         if !self.watch.at_boundary() {
             return Farewell::new(Bytes::new());
         }

@@ -11,7 +11,7 @@ use super::{
 /// Longest payload of a frame, in bytes. Source: SETTINGS_MAX_FRAME_SIZE's default (RFC 9113 §6.5.2), which we do not raise.
 const FRAME_MAX: u32 = 16_384;
 
-/// Most CONTINUATION frames of one header block. With its HEADERS frame 144 KiB, over twice our longest header list.
+/// Most CONTINUATION frames of one header block, where the longest header list does not need more: with its HEADERS frame 144 KiB.
 /// Source: nghttp2's default. `h2` itself allows 6 with a header list of 64 KiB.
 const CONTINUATIONS_MAX: u32 = 8;
 
@@ -35,6 +35,7 @@ pub struct Watch {
     last_stream: u32,
     /// CONTINUATION frames of the header block being received.
     continuations: u32,
+    continuations_max: u32,
     /// A header block has begun, and its last part has not come.
     block_is_open: bool,
     /// The last frame is DATA, whose payload may take its time.
@@ -51,10 +52,17 @@ impl Watch {
             flood: None,
             last_stream: 0,
             continuations: 0,
+            continuations_max: CONTINUATIONS_MAX,
             block_is_open: false,
             is_data: false,
             budgets: Budgets::new(now),
         }
+    }
+
+    /// Header lists may be so long, in bytes: a block has as many parts as that takes, and a few more.
+    #[must_use]
+    pub fn with_header_list(self, longest: u32) -> Self {
+        Self { continuations_max: CONTINUATIONS_MAX.max(longest / FRAME_MAX * 5 / 4 + 1), ..self }
     }
 
     /// Sees what the client sent. The clock is read once at most, and only if there is a frame to be paid for.
@@ -121,7 +129,7 @@ impl Watch {
         self.is_data = frame.kind == Kind::Data;
         self.block_is_open = matches!(frame.kind, Kind::Headers | Kind::Continuation) && !frame.ends_headers();
         self.continuations = if frame.kind == Kind::Continuation { self.continuations + 1 } else { 0 };
-        if self.continuations > CONTINUATIONS_MAX { Err(Flood::Continuation) } else { Ok(()) }
+        if self.continuations > self.continuations_max { Err(Flood::Continuation) } else { Ok(()) }
     }
 
     /// A reset of ours that the client made us send costs as one of its own. STREAM_CLOSED does not: what is on its way to a

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use tokio::net::TcpSocket;
 
 use super::{
     PATIENCE,
@@ -25,6 +26,19 @@ pub struct Connection(pub Wire);
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         Self(Wire::over(connect(address)))
+    }
+
+    /// From a loopback address other than the usual one.
+    pub fn open_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let stream = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((source, 0).into())?;
+            socket.connect(address).await?.into_std()
+        });
+        let stream = stream.unwrap_or_else(|e| panic!("{address} from {source:?}: {e}"));
+        stream.set_nonblocking(false).expect("a socket");
+        Self(Wire::over(stream))
     }
 
     /// Speaks TLS to the name given.

@@ -5,6 +5,7 @@
 pub mod case;
 pub mod cert;
 pub mod client;
+pub mod frames;
 pub mod gateway;
 pub mod h2;
 pub mod lines;

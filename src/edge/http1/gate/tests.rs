@@ -146,7 +146,7 @@ async fn a_client_that_leaves_within_a_body_is_gone() {
     let mut line = Line::after(&POST.as_bytes()[..POST.len() - 2]).await;
     line.far.shutdown().await.unwrap();
     assert_eq!(line.request(4096).await.as_deref(), Ok(&POST[..POST.len() - 2]));
-    assert!(line.gate.is_mid_body());
+    assert!(!line.gate.is_sending());
 }
 
 #[tokio::test]
@@ -213,4 +213,17 @@ async fn only_the_first_line_can_be_of_another_protocol() {
     check(&[GET], "INVALID CONNECTION PREFACE", false).await;
     check(&[], "GET / HTTP/2.0", false).await;
     check(&[], "GE(T / HTTP/1.1", false).await;
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_body_begins_no_request() {
+    let mut line = Line::after((POST.to_owned() + "\r\n").as_bytes()).await;
+    assert_eq!(line.request(4096).await.as_deref(), Ok(POST));
+    Clock::drive(crate::deadline::Terms::default(), async {
+        assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending());
+        assert!(line.gate.due > Instant::now() + TERMS.header_timeout, "the connection is idle");
+        line.gate.due = Instant::now();
+        assert_eq!(line.read(4096).await.as_deref(), Ok(""), "and ends in silence");
+    })
+    .await;
 }
