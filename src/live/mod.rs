@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -38,6 +38,10 @@ mod stage;
 
 pub use compile::{Candidate, check, compile};
 pub use stage::Stage;
+
+/// Longest that the first round of health checks is waited for. Each check has its own timeout, which may be longer: one service that
+/// hangs must not keep all others unserved. What was not checked takes traffic.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(10);
 
 /// Everything that requests need, compiled. Immutable.
 pub struct Snapshot {
@@ -85,6 +89,8 @@ pub struct Live {
     watched: ArcSwap<Vec<PathBuf>>,
     one_at_a_time: Mutex<()>,
     runtime: OnceLock<Handle>,
+    /// When the first health checks began.
+    checking_since: OnceLock<Instant>,
     progress: stage::Progress,
     /// The first health checks are done. Those that a reload brings do not make the gateway unready again.
     checked: AtomicBool,
@@ -161,6 +167,7 @@ impl Live {
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
     }
+            checking_since: OnceLock::new(),
 
     /// What the process was started with.
     pub fn started_with(&self) -> &Config {
@@ -182,6 +189,7 @@ impl Live {
     pub fn status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()
     }
+        self.checking_since.get_or_init(Instant::now);
 
     /// The process is on its way to its end, so far.
     pub fn enter(&self, stage: Stage) {
@@ -211,7 +219,12 @@ impl Live {
         let snapshot = self.current.load();
         let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
         let unchecked: Vec<_> = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name())).collect();
-        self.checked.store(unchecked.is_empty(), Relaxed);
+        let too_long = self.checking_since.get().is_some_and(|since| since.elapsed() >= FIRST_ROUND_MAX);
+        self.checked.store(unchecked.is_empty() || too_long, Relaxed);
+        if too_long && !unchecked.is_empty() {
+            tracing::warn!("ready without waiting longer: {}", unchecked.join(", "));
+            return Vec::new();
+        }
         unchecked
     }
 

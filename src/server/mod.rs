@@ -19,7 +19,7 @@ use tokio::signal::unix::SignalKind;
 use crate::{
     admin::{self, App},
     config::{self, Config, address::ListenAddress, process::Threads},
-    edge,
+    edge::{self, Doors},
     live::{Live, Source},
     observe::metrics::Endpoint,
     proxy::Gateway,
@@ -55,11 +55,12 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    let traffic = Opened::new(edge::service(&live, &conf, gateway), sockets, signals.listeners());
+    let (service, doors) = edge::service(&live, &conf, gateway);
+    let traffic = Opened::new(service, sockets, signals.listeners());
     server.add_service(traffic.holding(live.stores().hold()));
     if let Some(admin) = &config.admin {
         let sockets = Sockets::of_admin(admin, &mut inherited, &mut files)?;
-        server.add_service(Opened::new(admin_service(admin, &live), sockets, signals.admin()));
+        server.add_service(Opened::new(admin_service(admin, &live, doors), sockets, signals.admin()));
     }
     inherited.warn_of_the_rest();
     server.add_service(background_service("keeper", Keeper::new(live.clone())));
@@ -71,11 +72,11 @@ pub fn run(source: Source) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn admin_service(config: &config::Admin, live: &Arc<Live>) -> Service<App> {
+fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors) -> Service<App> {
     let live = || live.clone();
     let (ready, active, metrics, reload) = (live(), live(), live(), live());
     let door = admin::Gateway {
-        not_ready: Box::new(move || ready.unready()),
+        not_ready: Box::new(move || [ready.unready(), doors.overloaded()].concat()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
         reload: Box::new(move || reload.reload()),
