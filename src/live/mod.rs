@@ -102,6 +102,9 @@ pub enum StartError {
     /// The problems, rendered for people.
     #[error("{0}")]
     Refused(String),
+    /// The file or folder cannot be opened, rendered for people.
+    #[error("{0}")]
+    Unreadable(String),
     #[error(transparent)]
     Stores(#[from] StoresError),
 }
@@ -129,6 +132,12 @@ impl Source {
             Self::Path(path) => load::load(path),
         }
     }
+
+    fn can_be_opened(&self) -> bool {
+        match self {
+            Self::Path(path) => std::fs::File::open(path).is_ok(),
+        }
+    }
 }
 
 impl Live {
@@ -138,7 +147,8 @@ impl Live {
     /// It has errors, or what it names cannot be opened.
     pub fn start(source: Source) -> Result<Self, StartError> {
         let loaded = Arc::new(source.load());
-        let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Never));
+        let kind = if source.can_be_opened() { StartError::Refused } else { StartError::Unreadable };
+        let refused = |problems: &[Problem]| kind(loaded.sources.render(problems, load::Colour::Never));
         let problems = check(&loaded);
         if problems.iter().any(Problem::is_error) {
             return Err(refused(&problems));
@@ -157,6 +167,7 @@ impl Live {
             started_with: loaded.config.clone(),
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
+            checking_since: OnceLock::new(),
             progress: stage::Progress::default(),
             checked: AtomicBool::new(false),
             source,
@@ -167,7 +178,6 @@ impl Live {
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
     }
-            checking_since: OnceLock::new(),
 
     /// What the process was started with.
     pub fn started_with(&self) -> &Config {
@@ -179,6 +189,7 @@ impl Live {
         let runtime = self.runtime.get_or_init(|| runtime);
         let _inside = runtime.enter();
         self.start_upstreams(&self.current.load());
+        self.checking_since.get_or_init(Instant::now);
     }
 
     /// The snapshot in force. Not to be held across an await.
@@ -189,7 +200,6 @@ impl Live {
     pub fn status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()
     }
-        self.checking_since.get_or_init(Instant::now);
 
     /// The process is on its way to its end, so far.
     pub fn enter(&self, stage: Stage) {

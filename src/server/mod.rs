@@ -27,10 +27,14 @@ use crate::{
 };
 
 mod activation;
+mod fault;
+mod files;
 mod keeper;
 mod signals;
 mod sockets;
 mod watch;
+
+pub use fault::Fault;
 
 /// Threads of the admin listener, which carries no traffic.
 const ADMIN_THREADS: usize = 1;
@@ -44,10 +48,12 @@ const POOL_SIZE: usize = 512;
 /// The first configuration is refused, or what it names cannot be had.
 pub fn run(source: Source) -> anyhow::Result<()> {
     let mut inherited = Inherited::of_this_process();
+    let files_max = files::prepare()?;
     hold_signals()?;
-    client::system_roots_readable().map_err(anyhow::Error::msg)?;
+    client::system_roots_readable().map_err(Fault::Authorities)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
+    files::warn_if_few(files_max, config);
     let mut files = Files::default();
     let signals = Signals::new(live.clone());
     let sockets = Sockets::of_listeners(config, &mut inherited, &mut files)?;
@@ -118,7 +124,7 @@ fn exposition(live: &Live) -> String {
 /// From here on SIGHUP and SIGUSR1 do not end the process, though no one listens for them yet. The keeper loads once more when it
 /// does, and the log was opened just before.
 fn hold_signals() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(Fault::Runtime)?;
     let _inside = runtime.enter();
     drop(signals::listen(SignalKind::hangup()));
     drop(signals::listen(SignalKind::user_defined1()));
