@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 //!
-//! Exit codes: 0 done; 1 the configuration is wrong or the command failed; 2 the command line itself is wrong.
+//! Exit codes: 0 done; 1 the command failed, or `check` found errors; 2 the command line itself is wrong; of a gateway that cannot
+//! start those of sysexits.h, see [`exit`].
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod exit;
 pub mod explain;
 pub mod man;
 pub mod reload;
@@ -77,7 +79,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("banyan: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(exit::code(&error))
         }
     }
 }

@@ -55,7 +55,7 @@ const BUFFERS: (usize, usize) = (0, 8 << 10);
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// The listeners of a configuration, with the gateway behind them.
-pub fn service<G>(live: &Arc<Live>, conf: &Arc<ServerConf>, gateway: G) -> Service<Edge<G>>
+pub fn service<G>(live: &Arc<Live>, conf: &Arc<ServerConf>, gateway: G) -> (Service<Edge<G>>, Doors)
 where
     G: ProxyHttp + Send + Sync + 'static,
     G::CTX: Send + Sync,
@@ -72,13 +72,26 @@ where
     let mut proxy = HttpProxy::new(gateway, conf.clone());
     proxy.server_options = Some(options);
     proxy.handle_init_modules();
-    Service::with_listeners("gateway".to_owned(), listeners, Edge { proxy: Arc::new(proxy), doors })
+    let edge = Edge { proxy: Arc::new(proxy), doors: doors.clone() };
+    (Service::with_listeners("gateway".to_owned(), listeners, edge), Doors(doors))
 }
 
 /// What Pingora's listening service hands connections to.
 pub struct Edge<G> {
     proxy: Arc<HttpProxy<G>>,
     doors: Vec<Arc<Door>>,
+}
+
+/// The listeners, to be asked how they do.
+pub struct Doors(Vec<Arc<Door>>);
+
+impl Doors {
+    /// Why new connections are better made elsewhere; empty if they are not.
+    pub fn overloaded(&self) -> Vec<String> {
+        let full = self.0.iter().filter(|door| door.caps.is_full());
+        full.map(|door| format!("listener `{}` is full: it has as many connections as `limits.connections` allows", door.name))
+            .collect()
+    }
 }
 
 /// Why a connection comes to nothing before its first request: the `reason` of a metric.

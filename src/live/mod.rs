@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -38,6 +38,10 @@ mod stage;
 
 pub use compile::{Candidate, check, compile};
 pub use stage::Stage;
+
+/// Longest that the first round of health checks is waited for. Each check has its own timeout, which may be longer: one service that
+/// hangs must not keep all others unserved. What was not checked takes traffic.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(10);
 
 /// Everything that requests need, compiled. Immutable.
 pub struct Snapshot {
@@ -85,6 +89,8 @@ pub struct Live {
     watched: ArcSwap<Vec<PathBuf>>,
     one_at_a_time: Mutex<()>,
     runtime: OnceLock<Handle>,
+    /// When the first health checks began.
+    checking_since: OnceLock<Instant>,
     progress: stage::Progress,
     /// The first health checks are done. Those that a reload brings do not make the gateway unready again.
     checked: AtomicBool,
@@ -96,6 +102,9 @@ pub enum StartError {
     /// The problems, rendered for people.
     #[error("{0}")]
     Refused(String),
+    /// The file or folder cannot be opened, rendered for people.
+    #[error("{0}")]
+    Unreadable(String),
     #[error(transparent)]
     Stores(#[from] StoresError),
 }
@@ -123,6 +132,12 @@ impl Source {
             Self::Path(path) => load::load(path),
         }
     }
+
+    fn can_be_opened(&self) -> bool {
+        match self {
+            Self::Path(path) => std::fs::File::open(path).is_ok(),
+        }
+    }
 }
 
 impl Live {
@@ -132,7 +147,8 @@ impl Live {
     /// It has errors, or what it names cannot be opened.
     pub fn start(source: Source) -> Result<Self, StartError> {
         let loaded = Arc::new(source.load());
-        let refused = |problems: &[Problem]| StartError::Refused(loaded.sources.render(problems, load::Colour::Never));
+        let kind = if source.can_be_opened() { StartError::Refused } else { StartError::Unreadable };
+        let refused = |problems: &[Problem]| kind(loaded.sources.render(problems, load::Colour::Never));
         let problems = check(&loaded);
         if problems.iter().any(Problem::is_error) {
             return Err(refused(&problems));
@@ -151,6 +167,7 @@ impl Live {
             started_with: loaded.config.clone(),
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
+            checking_since: OnceLock::new(),
             progress: stage::Progress::default(),
             checked: AtomicBool::new(false),
             source,
@@ -172,6 +189,7 @@ impl Live {
         let runtime = self.runtime.get_or_init(|| runtime);
         let _inside = runtime.enter();
         self.start_upstreams(&self.current.load());
+        self.checking_since.get_or_init(Instant::now);
     }
 
     /// The snapshot in force. Not to be held across an await.
@@ -211,7 +229,12 @@ impl Live {
         let snapshot = self.current.load();
         let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
         let unchecked: Vec<_> = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name())).collect();
-        self.checked.store(unchecked.is_empty(), Relaxed);
+        let too_long = self.checking_since.get().is_some_and(|since| since.elapsed() >= FIRST_ROUND_MAX);
+        self.checked.store(unchecked.is_empty() || too_long, Relaxed);
+        if too_long && !unchecked.is_empty() {
+            tracing::warn!("ready without waiting longer: {}", unchecked.join(", "));
+            return Vec::new();
+        }
         unchecked
     }
 

@@ -53,6 +53,13 @@ pub struct OpenError {
     source: io::Error,
 }
 
+impl OpenError {
+    /// What the system said.
+    pub const fn reason(&self) -> &io::Error {
+        &self.source
+    }
+}
+
 /// Takes lines and writes them off the hot path. A clone is another handle to the same log.
 #[derive(Clone, Debug)]
 pub struct Sink {

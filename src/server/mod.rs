@@ -23,7 +23,7 @@ use tokio::signal::unix::SignalKind;
 use crate::{
     admin::{self, App},
     config::{self, Config, address::ListenAddress, process::Threads},
-    edge,
+    edge::{self, Doors},
     live::{Live, Source},
     observe::metrics::Endpoint,
     proxy::Gateway,
@@ -31,17 +31,19 @@ use crate::{
 };
 
 mod activation;
-mod socket_files;
+mod fault;
+mod files;
 mod herald;
 mod keeper;
 mod notify;
 mod signals;
+mod socket_files;
 mod sockets;
 mod upgrade;
 mod watch;
 mod watchdog;
 
-pub use self::upgrade::runtime_directory;
+pub use self::{fault::Fault, upgrade::runtime_directory};
 
 /// How the process comes to its sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,11 +66,13 @@ const POOL_SIZE: usize = 512;
 /// The first configuration is refused, or what it names cannot be had.
 pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     let mut inherited = Inherited::of_this_process();
+    let files_max = files::prepare()?;
     hold_signals()?;
-    client::system_roots_readable().map_err(anyhow::Error::msg)?;
+    client::system_roots_readable().map_err(Fault::Authorities)?;
     let live = Arc::new(Live::start(source)?);
     let config = live.started_with();
     let bequest = bequeathed(start, &mut inherited)?;
+    files::warn_if_few(files_max, config);
     let files = Files::default();
     let signals = Signals::new(live.clone());
     let supervisor = Arc::new(Supervisor::of_environment());
@@ -80,12 +84,18 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     server.bootstrap();
     let conf = server.configuration.clone();
     let gateway = Gateway::new(live.clone(), live.stores().clone());
-    let traffic = Opened::new(edge::service(&live, &conf, gateway), sockets, shutters.clone(), signals.listeners());
+    let (service, doors) = edge::service(&live, &conf, gateway);
+    let traffic = Opened::new(service, sockets, shutters.clone(), signals.listeners());
     server.add_service(traffic.holding(live.stores().hold()).watched(canary));
     if let Some(admin) = &config.admin {
         let mut sockets = Sockets::of_admin(admin, &mut inherited, &files)?;
         spare.extend(sockets.spare());
-        server.add_service(Opened::new(admin_service(admin, &live, &supervisor), sockets, shutters.clone(), signals.admin()));
+        server.add_service(Opened::new(
+            admin_service(admin, &live, doors, &supervisor),
+            sockets,
+            shutters.clone(),
+            signals.admin(),
+        ));
     }
     inherited.close_the_rest();
     server.add_service(background_service("keeper", Keeper::new(live.clone(), supervisor.clone())));
@@ -119,11 +129,11 @@ fn bequeathed(start: Start, inherited: &mut Inherited) -> anyhow::Result<Option<
     Ok(Some(bequest))
 }
 
-fn admin_service(config: &config::Admin, live: &Arc<Live>, supervisor: &Arc<Supervisor>) -> Service<App> {
+fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors, supervisor: &Arc<Supervisor>) -> Service<App> {
     let (live, supervisor) = (|| live.clone(), supervisor.clone());
     let (ready, active, metrics, reload) = (live(), live(), live(), live());
     let door = admin::Gateway {
-        not_ready: Box::new(move || ready.unready()),
+        not_ready: Box::new(move || [ready.unready(), doors.overloaded()].concat()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
         reload: Box::new(move || supervisor.during_reload(&reload, || reload.reload())),
@@ -165,7 +175,7 @@ fn exposition(live: &Live) -> String {
 /// From here on SIGHUP, SIGUSR1 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it
 /// does, and the log was opened just before.
 fn hold_signals() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(Fault::Runtime)?;
     let _inside = runtime.enter();
     drop(signals::listen(SignalKind::hangup()));
     drop(signals::listen(SignalKind::user_defined1()));

@@ -27,7 +27,7 @@ use pingora_core::{
 };
 use tokio::sync::watch;
 
-use super::{activation::Inherited, socket_files::Files, upgrade::Spare, watchdog::Canary};
+use super::{activation::Inherited, fault::Fault, socket_files::Files, upgrade::Spare, watchdog::Canary};
 use crate::{
     config::{
         self, Config, Listener,
@@ -112,7 +112,7 @@ impl Sockets {
         let mut sockets = Self::default();
         for door in doors {
             let socket = door.open(inherited, files);
-            let socket = socket.with_context(|| format!("cannot listen on {} ({})", door.address, door.key))?;
+            let socket = socket.with_context(|| Fault::Listen { address: door.address.clone(), key: door.key.clone() })?;
             sockets.spare.push(Spare { address: door.address.clone(), socket: socket.try_clone()? });
             sockets.open.push((door.address.key(), socket));
         }
@@ -175,10 +175,13 @@ impl<'a> Door<'a> {
     fn adopt(&self, socket: OwnedFd) -> anyhow::Result<OwnedFd> {
         if self.address.is_ipv6_wildcard() && getsockopt(&socket, sockopt::Ipv6V6Only).map_err(io::Error::from)? != self.ipv6_only
         {
-            anyhow::bail!("`ipv6_only` is {}, but the inherited socket was opened otherwise (BindIPv6Only=)", self.ipv6_only);
+            return otherwise(format!(
+                "`ipv6_only` is {}, but the inherited socket was opened otherwise (BindIPv6Only=)",
+                self.ipv6_only
+            ));
         }
         if self.reuse_port && !getsockopt(&socket, sockopt::ReusePort).map_err(io::Error::from)? {
-            anyhow::bail!("`reuse_port` is true, but the inherited socket was opened otherwise (ReusePort=)");
+            return otherwise("`reuse_port` is true, but the inherited socket was opened otherwise (ReusePort=)".to_owned());
         }
         if let ListenAddress::Unix(path) = self.address {
             let set = fs::set_permissions(path, self.mode.permissions());
@@ -285,18 +288,29 @@ impl<S: Service> Service for Opened<S> {
     }
 }
 
+/// An inherited socket does not fit the configuration.
+fn otherwise(why: String) -> anyhow::Result<OwnedFd> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why).into())
+}
+
 /// Removes the socket that a process left behind which is no more. Nothing else is ever removed.
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => anyhow::ensure!(found?.file_type().is_socket(), "there is a file of this name already, which is no socket"),
+        found if found.as_ref().is_ok_and(|found| !found.file_type().is_socket()) => {
+            let taken = "there is a file of this name already, which is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, taken).into());
+        }
+        found => {
+            found?;
+        }
     }
     let probe = stream(AddressFamily::Unix).map_err(io::Error::from)?;
     match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
         Err(Errno::ECONNREFUSED) => Ok(fs::remove_file(path)?),
         Err(Errno::ENOENT) => Ok(()),
         // EAGAIN: it listens, with a full queue.
-        Ok(()) | Err(Errno::EAGAIN) => anyhow::bail!("another process listens on it"),
+        Ok(()) | Err(Errno::EAGAIN) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it").into()),
         Err(error) => Err(io::Error::from(error)).context("cannot tell whether another process listens on it"),
     }
 }

@@ -275,7 +275,7 @@ fn what_hangs_is_cut_at_the_deadline_and_logged() {
     let took = time_to_end(&mut gateway);
     assert!((Duration::from_millis(1900)..Duration::from_secs(6)).contains(&took), "{took:?}");
     assert!(slow.try_head().is_err());
-    gateway.logged_path("/slow");
+    assert_eq!(gateway.logged_path("/slow")["flag"], "DC");
     gateway.said("the deadline of the drain has come");
     barrier.open();
 }

@@ -9,6 +9,7 @@ mod connections;
 mod ports;
 mod process;
 mod drain;
+mod start;
 mod protocols;
 mod http2;
 mod tls;

@@ -186,7 +186,7 @@ fn a_unix_socket_that_another_process_listens_on_is_left_alone() {
     let file = elsewhere.path().join("web.sock");
     let other = UnixListener::bind(&file).unwrap();
     let (status, said) = on(&format!("web: {{ address: \"unix:{}\" }}", file.display())).fails();
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(69));
     let expected = format!("cannot listen on unix:{} (listeners.web.address)", file.display());
     assert!(said.contains(&expected) && said.contains("another process listens on it"), "{said}");
     other.set_nonblocking(true).unwrap();
@@ -202,7 +202,7 @@ fn a_file_that_is_no_socket_is_never_removed() {
     std::os::unix::fs::symlink("nowhere", &link).unwrap();
     for path in [&file, &link] {
         let (status, said) = on(&format!("web: {{ address: \"unix:{}\" }}", path.display())).fails();
-        assert_eq!(status.code(), Some(1));
+        assert_eq!(status.code(), Some(73));
         assert!(said.contains("there is a file of this name already, which is no socket"), "{said}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
@@ -276,7 +276,7 @@ fn a_port_is_shared_only_by_those_who_say_so() {
     let ports = one_port();
     let one = sharing(&ports, true).ready();
     let (status, said) = sharing(&ports, false).fails();
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(69));
     let expected = format!("cannot listen on {} (listeners.web.address)", one.web());
     assert!(said.contains(&expected) && said.contains("Address already in use"), "{said}");
 }
@@ -334,7 +334,7 @@ fn an_inherited_socket_that_no_listener_names_is_told() {
 fn sockets_that_are_meant_for_another_process_are_not_taken() {
     let (listener, ports) = bound();
     let (status, said) = on(WEB).ports(ports).inherits(listener).env("LISTEN_PID", "1").fails();
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(69));
     assert!(said.contains("Address already in use"), "{said}");
 }
 

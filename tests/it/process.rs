@@ -1,8 +1,13 @@
-//! Signals that end the process, or tell it of a rotated log.
+//! Signals that end the process, or tell it of a rotated log; when it is ready.
 
-use std::{fs, sync::Mutex, sync::mpsc};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    sync::mpsc,
+};
 
-use crate::harness::{Gateway, Origin, eventually, gateway::Start, origin::ok};
+use crate::harness::{Connection, Gateway, Origin, eventually, gateway::Start, origin::ok};
 
 #[test]
 fn a_request_in_flight_is_answered_before_the_process_ends() {
@@ -37,4 +42,33 @@ fn a_rotated_log_is_opened_anew() {
     gateway.get("/after");
     eventually("the next line", || has(&log, "/after").then_some(()));
     assert!(!has(&old, "/after"));
+}
+
+const OF: &str = "routes: { all: { to: { respond: { body: here } } } }";
+
+#[test]
+fn a_check_that_hangs_keeps_readiness_waiting_only_so_long() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let health = "health: { http: { path: /, interval: 1m, timeout: 5m } }";
+    let upstream = format!("upstreams: {{ one: {{ endpoints: [\"{}\"], {health} }} }}", silent.local_addr().unwrap());
+    let gateway = Start::on(&format!("{upstream}\n{OF}")).launched();
+    let admin = gateway.address("admin");
+    eventually("the admin listener", || TcpStream::connect(admin).ok());
+    let early = gateway.admin("/readyz");
+    assert_eq!(early.json()["reasons"][0], "upstream `one` was not checked yet");
+    eventually("readiness", || (gateway.admin("/readyz").status == 200).then_some(()));
+    gateway.said("ready without waiting longer");
+}
+
+#[test]
+fn a_full_listener_is_not_ready() {
+    let gateway =
+        Gateway::start(&format!("listeners: {{ web: {{ address: 127.0.0.1:<web>, limits: {{ connections: 2 }} }} }}\n{OF}"));
+    let held = [gateway.connect(), gateway.connect()];
+    let full = eventually("it is full", || Some(gateway.admin("/readyz")).filter(|ready| ready.status == 503));
+    let reasons = full.json()["reasons"].to_string();
+    assert!(reasons.contains("listener `web` is full"), "{reasons}");
+    assert_eq!(gateway.admin("/healthz").status, 200);
+    drop::<[Connection; 2]>(held);
+    eventually("there is room again", || (gateway.admin("/readyz").status == 200).then_some(()));
 }
