@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 //!
 //! Exit codes: 0 done; 1 the command failed, or `check` found errors; 2 the command line itself is wrong; of a gateway that cannot
-//! start those of sysexits.h, see [`exit`].
+//! start those of sysexits.h, see `exit`.
 
 use std::{
     io::{self, IsTerminal, Write},
