@@ -7,11 +7,13 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Version, header::HOST};
 use pingora_http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::forwarded::{self, Hops};
 use crate::{
     config::{paths::EncodedSlashes, route::Scheme},
-    exchange::{Facts, Stop},
+    exchange::{self, Facts, Stop},
+    live::Snapshot,
     proxy_protocol::Addresses,
     route::{host, path},
 };
@@ -23,6 +25,18 @@ pub struct Connection {
     pub scheme: Scheme,
     /// Whether the peer is one of `trusted_proxies`.
     pub trusted: bool,
+}
+
+/// What the connection says of itself.
+///
+/// # Errors
+/// It is gone.
+pub fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
+    let peer = exchange::peer(session.client_addr(), session.server_addr());
+    let peer = peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let scheme = if tls { Scheme::Https } else { Scheme::Http };
+    Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
 }
 
 /// Longest X-Request-Id that we accept from a trusted proxy, in bytes.

@@ -21,14 +21,12 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::{
     ctx::Ctx,
-    facts::Connection,
     fault::Meaning,
     time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
 };
 use crate::{
     certs,
-    config::route::Scheme,
-    exchange::{self, Captures, Facts, Inbound, Stop, UpstreamFault},
+    exchange::{Captures, Facts, Inbound, Stop, UpstreamFault},
     live::{Live, Snapshot, Stage},
     observe::trace,
     origin::Origin,
@@ -80,7 +78,7 @@ impl Gateway {
         let snapshot = self.live.snapshot();
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
-        let connection = connection(session, &snapshot)?;
+        let connection = facts::connection(session, &snapshot)?;
         let framed = framing::check(session.req_header());
         upgrade::settle(session.req_header_mut());
         let head = session.req_header();
@@ -202,15 +200,6 @@ async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
     let sent = downstream.write_continue_response().await;
     downstream.set_close_on_response_before_downstream_finish(true);
     sent
-}
-
-/// What the connection says of itself.
-fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, Stop> {
-    let peer = exchange::peer(session.client_addr(), session.server_addr());
-    let peer = peer.ok_or_else(|| Stop::Fault(anyhow::anyhow!("a connection without an address")))?;
-    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    let scheme = if tls { Scheme::Https } else { Scheme::Http };
-    Ok(Connection { peer, scheme, trusted: snapshot.is_trusted(&peer.ip()) })
 }
 
 /// The answer to a head that cannot be read goes through the gateway's own policies too.
