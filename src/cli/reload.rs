@@ -41,6 +41,16 @@ const UPGRADE_MAX: Duration = Duration::from_secs(85);
 /// How often we look whether the successor lives.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Where systemd keeps what `LoadCredential=` names. It shows them to a service, but not to the command that reloads it.
+const CREDENTIALS: &str = "`/run/credentials/";
+
+/// How far a configuration could be read.
+enum Checked {
+    Whole,
+    /// All but files that only the service may read.
+    WithoutCredentials,
+}
+
 /// A process that runs.
 struct Running {
     pid: Pid,
@@ -56,10 +66,15 @@ impl Reload {
         let running = Running::at(self.pid).with_context(gone)?;
         // Its paths are relative to this.
         std::env::set_current_dir(&running.directory).context("its working directory is gone")?;
-        running.check()?;
-        match running.binary == binary_at("self")? {
-            true => running.signal(Signal::HUP)?,
-            false => running.upgrade()?,
+        let checked = running.check()?;
+        match (running.binary == binary_at("self")?, checked) {
+            // What could not be read here the process reads itself, and stays as it is if that is wrong.
+            (true, _) => running.signal(Signal::HUP)?,
+            (false, Checked::Whole) => running.upgrade()?,
+            (false, Checked::WithoutCredentials) => bail!(
+                "the configuration names credentials (LoadCredential=), which systemd shows to the service alone: a successor started here could not \
+                 read them. Nothing was changed; restart the service instead"
+            ),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -80,19 +95,20 @@ impl Running {
     }
 
     /// Its configuration as this binary reads it, so that what is wrong with it is told here.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> anyhow::Result<Checked> {
         let Ok(Cli { command: Command::Run(run) }) = Cli::try_parse_from(&self.arguments) else {
             bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" "))
         };
         let loaded = Arc::new(load::load(run.path()));
         let problems = live::check(&loaded);
-        let errors = problems.iter().any(Problem::is_error);
+        let hidden = |problem: &&Problem| problem.message.contains(CREDENTIALS);
+        let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
         ensure!(
-            !errors,
+            errors.iter().all(hidden),
             "the configuration has errors, nothing was changed\n{}",
             loaded.sources.render(&problems, Colour::Never)
         );
-        Ok(())
+        Ok(if errors.is_empty() { Checked::Whole } else { Checked::WithoutCredentials })
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
