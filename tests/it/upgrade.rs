@@ -399,6 +399,21 @@ fn reload_of_a_bad_configuration_fails_and_says_why() {
     gateway.assert_sound();
 }
 
+/// systemd shows `LoadCredential=` to the service, not to the command that reloads it.
+#[test]
+fn credentials_that_only_the_service_may_read_are_left_to_it() {
+    let mut gateway = Start::on(HERE).ready();
+    let secret = "${file:/run/credentials/banyan.service/secret_x}";
+    let cors = format!("policies: {{ cors: {{ origins: [\"{secret}\"] }} }}");
+    gateway.replace("banyan.yaml", &format!("listeners: {{ web: {{ address: {} }} }}\n{HERE}\n{cors}", gateway.web()));
+    let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
+    assert_eq!(code, 0, "the service itself is asked to load it: {said}");
+    let (code, _, said) = run(&mut reload(&copy_of_binary(gateway.dir()), &gateway));
+    assert!(code != 0 && said.contains("restart the service"), "{said}");
+    assert_serves(&gateway, "here");
+    gateway.assert_sound();
+}
+
 #[test]
 fn reload_of_what_is_no_gateway_fails_and_says_so() {
     let mut other = Command::new("sleep").arg("100").stdin(Stdio::null()).spawn().unwrap();
