@@ -200,8 +200,11 @@ impl Writer {
             }
         }
         self.write();
-        *self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.shared.on_closed.notify_all();
+        let shared = self.shared.clone();
+        // The queue ends before the log is called closed: a line that comes later is counted as dropped, not kept for nobody.
+        drop(self);
+        *shared.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        shared.on_closed.notify_all();
     }
 
     /// The next message, after writing what was gathered if none waits. None: closed and empty, or all handles are gone.
