@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::MetadataExt, net::UnixDatagram, process::CommandExt},
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command as Process, ExitCode, Stdio},
     sync::Arc,
@@ -11,52 +11,51 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::{Cli, Command};
 use crate::{
-    config::{
-        load::{self, Colour},
-        problem::Problem,
-    },
+    config::load::{self, Colour},
     live,
-    server::runtime_directory,
+    server::{Ear, binary_in_place, tell_reload},
 };
 
-/// Have a running gateway load its configuration anew, or take its place with a new binary.
+/// Have a running gateway load its configuration anew, or have the binary that was put in place take over.
 ///
-/// If the process runs this very binary, it gets SIGHUP. If it runs another one, because the file was replaced, this one is started
-/// with its arguments and `--upgrade`, and takes its place without a refused connection. Either way the configuration is
-/// checked before; if it has errors, nothing happens.
+/// If the file that the process was started from is still the one it runs, it gets SIGHUP. If it was replaced, the process gets SIGUSR2: it
+/// starts the new one, which checks the configuration and takes its place without a refused connection. Waits until that is done, and
+/// says how it went; if it failed, the process serves on as before.
 #[derive(Args, Debug)]
 pub struct Reload {
     /// The running gateway.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
+    /// The gateway itself runs this at SIGUSR2: start a successor.
+    #[arg(long, hide = true)]
+    within: bool,
 }
 
 /// Longest wait for an upgrade: both processes give up before.
 const UPGRADE_MAX: Duration = Duration::from_secs(85);
 
-/// How often we look whether the successor lives.
+/// Longest wait for the outcome; systemd waits 90 s for a reload.
+const OUTCOME_MAX: Duration = Duration::from_secs(88);
+
+/// How often we look whether the other lives.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Where systemd keeps what `LoadCredential=` names. It shows them to a service, but not to the command that reloads it.
-const CREDENTIALS: &str = "`/run/credentials/";
-
-/// How far a configuration could be read.
-enum Checked {
-    Whole,
-    /// All but files that only the service may read.
-    WithoutCredentials,
-}
+/// How long an outcome may be on its way when the process is gone: what it started may still tell.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A process that runs.
 struct Running {
     pid: Pid,
+    user: u32,
     arguments: Vec<String>,
     directory: PathBuf,
-    /// Device and number of the file that it runs.
+    /// The file that it runs.
+    runs: PathBuf,
+    /// Device and number of that file.
     binary: (u64, u64),
 }
 
@@ -66,15 +65,13 @@ impl Reload {
         let running = Running::at(self.pid).with_context(gone)?;
         // Its paths are relative to this.
         std::env::set_current_dir(&running.directory).context("its working directory is gone")?;
-        let checked = running.check()?;
-        match (running.binary == binary_at("self")?, checked) {
-            // What could not be read here the process reads itself, and stays as it is if that is wrong.
-            (true, _) => running.signal(Signal::HUP)?,
-            (false, Checked::Whole) => running.upgrade()?,
-            (false, Checked::WithoutCredentials) => bail!(
-                "the configuration names credentials (LoadCredential=), which systemd shows to the service alone: a successor started here could not \
-                 read them. Nothing was changed; restart the service instead"
-            ),
+        match self.within {
+            false => running.ask()?,
+            true => {
+                let outcome = running.upgrade();
+                tell_reload(outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
+                outcome?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -88,27 +85,55 @@ impl Running {
         let arguments = line.split(|byte| *byte == 0).map(|word| Ok(String::from_utf8(word.to_vec())?));
         Ok(Self {
             pid: Pid::from_raw(pid).context("0 is no process")?,
+            user: fs::metadata(known(""))?.uid(),
             arguments: arguments.collect::<anyhow::Result<_>>()?,
             directory: fs::read_link(known("cwd"))?,
-            binary: binary_at(&pid.to_string())?,
+            runs: fs::read_link(known("exe"))?,
+            binary: id(&known("exe"))?,
         })
     }
 
-    /// Its configuration as this binary reads it, so that what is wrong with it is told here.
-    fn check(&self) -> anyhow::Result<Checked> {
-        let Ok(Cli { command: Command::Run(run) }) = Cli::try_parse_from(&self.arguments) else {
-            bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" "))
-        };
-        let loaded = Arc::new(load::load(run.path()));
+    /// Asks it by a signal, and waits for what it tells.
+    fn ask(&self) -> anyhow::Result<()> {
+        self.command()?;
+        let ear = Ear::of_reload(self.user).context("what it tells could not be heard")?;
+        self.signal(if self.is_replaced() { Signal::USR2 } else { Signal::HUP })?;
+        let (until, mut late) = (Instant::now() + OUTCOME_MAX, None);
+        while Instant::now() < until {
+            match ear.outcome(LOOK)? {
+                Some(outcome) => return outcome.map_err(anyhow::Error::msg),
+                None if test_kill_process(self.pid).is_ok() => {}
+                None => ensure!(Instant::now() < *late.get_or_insert(Instant::now() + LATE), "process {} ended", self.pid),
+            }
+        }
+        bail!("process {} has not said within {OUTCOME_MAX:?} how it went", self.pid)
+    }
+
+    /// Whether another file is in the place of the one that it runs. If there is none, it goes on as it is.
+    fn is_replaced(&self) -> bool {
+        let first = self.arguments.first().map_or("", String::as_str);
+        id(&binary_in_place(first.as_ref(), &self.runs)).is_ok_and(|in_place| in_place != self.binary)
+    }
+
+    /// What it was told to do.
+    fn command(&self) -> anyhow::Result<super::run::Run> {
+        match Cli::try_parse_from(&self.arguments) {
+            Ok(Cli { command: Command::Run(run) }) => Ok(run),
+            _ => bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" ")),
+        }
+    }
+
+    /// Its configuration as this binary reads it, so that what is wrong with it is told at once.
+    fn check(&self) -> anyhow::Result<()> {
+        let loaded = Arc::new(load::load(self.command()?.path()));
         let problems = live::check(&loaded);
-        let hidden = |problem: &&Problem| problem.message.contains(CREDENTIALS);
-        let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+        let rendered = || loaded.sources.render(&problems, Colour::Never);
         ensure!(
-            errors.iter().all(hidden),
+            !problems.iter().any(|problem| problem.is_error()),
             "the configuration has errors, nothing was changed\n{}",
-            loaded.sources.render(&problems, Colour::Never)
+            rendered()
         );
-        Ok(if errors.is_empty() { Checked::Whole } else { Checked::WithoutCredentials })
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -116,8 +141,9 @@ impl Running {
     }
 
     fn upgrade(&self) -> anyhow::Result<()> {
-        let ear = Ear::open()?;
-        let mut successor = self.successor(&ear.path)?;
+        self.check()?;
+        let ear = Ear::at(&format!("successor-{}.sock", std::process::id()))?;
+        let mut successor = self.successor(ear.path())?;
         let outcome = self.signal(Signal::QUIT).and_then(|()| taken_over(&mut successor, &ear));
         if outcome.is_err() {
             // It may have ended by itself.
@@ -129,6 +155,10 @@ impl Running {
     /// Starts this binary with the arguments of the other. It tells at `ear` that it is ready.
     fn successor(&self, ear: &Path) -> anyhow::Result<Child> {
         let mut process = Process::new(std::env::current_exe()?);
+        // By its first argument a later upgrade finds the file.
+        if let Some(first) = self.arguments.first() {
+            process.arg0(first);
+        }
         process.args(self.arguments.iter().skip(1));
         if !self.arguments.iter().any(|argument| argument == "--upgrade") {
             process.arg("--upgrade");
@@ -142,44 +172,18 @@ impl Running {
     }
 }
 
-fn binary_at(process: &str) -> io::Result<(u64, u64)> {
-    fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()))
-}
-
-/// A socket at which a successor speaks as to a service manager. In the runtime directory nobody else can.
-struct Ear {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
-
-impl Ear {
-    fn open() -> anyhow::Result<Self> {
-        let path = runtime_directory().join(format!("reload-{}.sock", std::process::id()));
-        // One that was left behind by a process of the same number.
-        let _ = fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
-        socket.set_read_timeout(Some(LOOK))?;
-        Ok(Self { socket, path })
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        // What stays is replaced by the next one.
-        let _ = fs::remove_file(&self.path);
-    }
+/// Device and number of a file.
+fn id(file: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(file).map(|file| (file.dev(), file.ino()))
 }
 
 fn taken_over(successor: &mut Child, ear: &Ear) -> anyhow::Result<()> {
     let until = Instant::now() + UPGRADE_MAX;
-    let mut space = [0; 4096];
     while Instant::now() < until {
         if let Some(status) = successor.try_wait()? {
             bail!("the successor ended before it was ready ({status}); its log says why");
         }
-        let heard = ear.socket.recv(&mut space).unwrap_or(0);
-        let words = space.get(..heard).unwrap_or_default();
-        if words.split(|byte| *byte == b'\n').any(|word| word == b"READY=1") {
+        if ear.hear(LOOK)?.is_some_and(|said| said.lines().any(|word| word == "READY=1")) {
             return Ok(());
         }
     }

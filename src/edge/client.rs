@@ -192,14 +192,16 @@ impl Client {
         if let Manner::Http1(gate) = &mut self.manner {
             gate.hurry();
         }
-        let too_late = self.tunnel.as_mut().is_some_and(|tunnel| tunnel.poll_part(&mut self.stream, cx).is_ready());
+        let mut parting = self.tunnel.as_mut().filter(|_| self.door.live.is(Stage::Parting));
+        let too_late = parting.as_mut().is_some_and(|tunnel| tunnel.poll_part(&mut self.stream, cx).is_ready());
         if too_late || self.door.live.is(Stage::Cut) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
     /// How many of these bytes may be written, if not all: behind a Close of ours stands nothing.
     fn poll_room(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
         self.poll_end(cx)?;
-        Ok(self.tunnel.as_ref().map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
+        let parting = self.tunnel.as_ref().filter(|_| self.door.live.is(Stage::Parting));
+        Ok(parting.map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
     }
 
     /// Looks at what was written.

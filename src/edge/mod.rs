@@ -47,6 +47,8 @@ mod timer;
 pub mod tls;
 mod websocket;
 
+pub use self::websocket::PARTING_MAX;
+
 /// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. Writing gathers
 /// an answer's head and a short body into one segment.
 const BUFFERS: (usize, usize) = (0, 8 << 10);

@@ -15,11 +15,13 @@ use std::path::PathBuf;
 pub use self::{
     channel::Estate,
     handover::{Handover, Spare},
+    summon::binary_in_place,
     takeover::{Accession, Bequest},
 };
 
 mod channel;
 mod handover;
+pub mod summon;
 mod takeover;
 
 /// The variable in which systemd names the runtime directory; several are separated by colons.
