@@ -481,7 +481,8 @@ fn reload_upgrades_if_the_binary_was_replaced() {
     let (code, _, said) = run(&mut reload(&binary, &old));
     assert_eq!(code, 0, "{said}");
     let told = ear.rest();
-    let successor = told.iter().flat_map(|said| said.lines()).find_map(|line| line.strip_prefix("MAINPID=")).expect("a new main process");
+    let successor =
+        told.iter().flat_map(|said| said.lines()).find_map(|line| line.strip_prefix("MAINPID=")).expect("a new main process");
     let successor = Adopted(successor.parse().unwrap());
     assert!(old.exit().success());
     assert_eq!(fs::read_link(format!("/proc/{}/exe", successor.0)).unwrap(), binary);

@@ -80,15 +80,19 @@ impl Guard {
 
     fn flooded(&self, flood: Flood, door: &Door) -> Farewell {
         door.metrics.flood(flood.label());
-        self.farewell(flood.code(), door)
+        Farewell::ignoring(self.last_words(flood.code(), door))
+    }
+
+    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
+        Farewell::new(self.last_words(code, door))
     }
 
     /// Says why, if what was sent before is whole: inside of a frame it would be read as a part of that.
-    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
+    fn last_words(&self, code: Code, door: &Door) -> Bytes {
         if !self.watch.at_boundary() {
-            return Farewell::new(Bytes::new());
+            return Bytes::new();
         }
         door.metrics.goaway(code.label());
-        Farewell::new(Bytes::copy_from_slice(&goaway(self.watch.last_stream(), code)))
+        Bytes::copy_from_slice(&goaway(self.watch.last_stream(), code))
     }
 }
