@@ -109,6 +109,23 @@ fn resets_that_a_client_provokes_are_a_flood_too() {
     gateway.assert_sound();
 }
 
+/// Rapid reset (CVE-2023-44487): what is cancelled as it comes costs the service nothing.
+#[test]
+fn a_stream_that_is_cancelled_at_once_does_not_reach_the_service() {
+    let origin = Origin::text("x");
+    let mut gateway = Gateway::before(&origin);
+    let mut raw = Raw::open(&gateway);
+    let cancelled = |stream: u32| [request(stream), frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat();
+    raw.send(&streams(10).flat_map(cancelled).chain(request(21)).collect::<Vec<u8>>());
+    let head = raw.until(|frame| frame.kind == HEADERS).expect("the stream that was not cancelled is answered");
+    assert_eq!((head.stream, head.status()), (21, "200".to_owned()));
+    eventually("each is logged as its client's doing", || {
+        (gateway.stdout.text().lines().filter(|line| line.contains("\"flag\":\"DC\"")).count() == 10).then_some(())
+    });
+    assert_eq!(origin.requests().len(), 1);
+    gateway.assert_sound();
+}
+
 /// A service that answers once it is told to.
 fn held() -> (Origin, mpsc::Sender<()>) {
     let (go, may_go) = mpsc::channel();

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Code, Ended, Flood, Watch, goaway};
+use super::{Code, Ended, Flood, Watch, coalesce::coalesce, goaway};
 use crate::edge::{door::Door, farewell::Farewell, timer::Timer};
 
 /// A connection under watch. Time is limited for what must come in one piece: the preface, and the rest of a header block.
@@ -51,9 +51,14 @@ impl Guard {
             self.seen.advance(length);
         }
         let read = out.filled().get(before..).unwrap_or_default();
+        let boundary = self.watch.boundary_in(read);
         if let Err(flood) = self.watch.received(read, Instant::now) {
             out.set_filled(before);
             return Poll::Ready(Ok(Some(self.flooded(flood, door))));
+        }
+        if let Some(begin) = boundary.map(|boundary| before + boundary) {
+            let left = out.filled_mut().get_mut(begin..).map_or(0, coalesce);
+            out.set_filled(begin + left);
         }
         self.due = match (self.watch.is_waiting(), self.due) {
             (true, None) => Some(Instant::now() + door.http1.header_timeout),
