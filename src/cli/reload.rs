@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{fs::MetadataExt, net::UnixDatagram, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command as Process, ExitCode, Stdio},
     sync::Arc,
@@ -17,13 +17,13 @@ use super::{Cli, Command};
 use crate::{
     config::load::{self, Colour},
     live,
-    server::{Ear, binary_in_place, tell_reload},
+    server::{Asker, runtime_directory, tell_asker},
 };
 
-/// Have a running gateway load its configuration anew, or have the binary that was put in place take over.
+/// Have a running gateway load its configuration anew, or take its place with a new binary.
 ///
-/// If the file that the process was started from is still the one it runs, it gets SIGHUP. If it was replaced, the process gets SIGUSR2: it
-/// starts the new one, which checks the configuration and takes its place without a refused connection. Waits until that is done, and
+/// If the process runs this very binary, it gets SIGHUP. If it runs another one, because the file was replaced, it gets SIGUSR2: it
+/// starts this one, which checks the configuration and takes its place without a refused connection. Waits until that is done, and
 /// says how it went; if it failed, the process serves on as before.
 #[derive(Args, Debug)]
 pub struct Reload {
@@ -53,9 +53,7 @@ struct Running {
     user: u32,
     arguments: Vec<String>,
     directory: PathBuf,
-    /// The file that it runs.
-    runs: PathBuf,
-    /// Device and number of that file.
+    /// Device and number of the file that it runs.
     binary: (u64, u64),
 }
 
@@ -69,7 +67,7 @@ impl Reload {
             false => running.ask()?,
             true => {
                 let outcome = running.upgrade();
-                tell_reload(outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
+                tell_asker(outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
                 outcome?;
             }
         }
@@ -88,31 +86,24 @@ impl Running {
             user: fs::metadata(known(""))?.uid(),
             arguments: arguments.collect::<anyhow::Result<_>>()?,
             directory: fs::read_link(known("cwd"))?,
-            runs: fs::read_link(known("exe"))?,
-            binary: id(&known("exe"))?,
+            binary: binary_at(&pid.to_string())?,
         })
     }
 
     /// Asks it by a signal, and waits for what it tells.
     fn ask(&self) -> anyhow::Result<()> {
         self.command()?;
-        let ear = Ear::of_reload(self.user).context("what it tells could not be heard")?;
-        self.signal(if self.is_replaced() { Signal::USR2 } else { Signal::HUP })?;
+        let asker = Asker::of(self.user).context("what it tells could not be heard")?;
+        self.signal(if self.binary == binary_at("self")? { Signal::HUP } else { Signal::USR2 })?;
         let (until, mut late) = (Instant::now() + OUTCOME_MAX, None);
         while Instant::now() < until {
-            match ear.outcome(LOOK)? {
+            match asker.hear(LOOK) {
                 Some(outcome) => return outcome.map_err(anyhow::Error::msg),
                 None if test_kill_process(self.pid).is_ok() => {}
                 None => ensure!(Instant::now() < *late.get_or_insert(Instant::now() + LATE), "process {} ended", self.pid),
             }
         }
         bail!("process {} has not said within {OUTCOME_MAX:?} how it went", self.pid)
-    }
-
-    /// Whether another file is in the place of the one that it runs. If there is none, it goes on as it is.
-    fn is_replaced(&self) -> bool {
-        let first = self.arguments.first().map_or("", String::as_str);
-        id(&binary_in_place(first.as_ref(), &self.runs)).is_ok_and(|in_place| in_place != self.binary)
     }
 
     /// What it was told to do.
@@ -142,8 +133,8 @@ impl Running {
 
     fn upgrade(&self) -> anyhow::Result<()> {
         self.check()?;
-        let ear = Ear::at(&format!("successor-{}.sock", std::process::id()))?;
-        let mut successor = self.successor(ear.path())?;
+        let ear = Ear::open()?;
+        let mut successor = self.successor(&ear.path)?;
         let outcome = self.signal(Signal::QUIT).and_then(|()| taken_over(&mut successor, &ear));
         if outcome.is_err() {
             // It may have ended by itself.
@@ -154,8 +145,8 @@ impl Running {
 
     /// Starts this binary with the arguments of the other. It tells at `ear` that it is ready.
     fn successor(&self, ear: &Path) -> anyhow::Result<Child> {
-        let mut process = Process::new(std::env::current_exe()?);
-        // By its first argument a later upgrade finds the file.
+        // Not by its path: there it may not be executable for the service.
+        let mut process = Process::new("/proc/self/exe");
         if let Some(first) = self.arguments.first() {
             process.arg0(first);
         }
@@ -172,18 +163,44 @@ impl Running {
     }
 }
 
-/// Device and number of a file.
-fn id(file: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(file).map(|file| (file.dev(), file.ino()))
+fn binary_at(process: &str) -> io::Result<(u64, u64)> {
+    fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()))
+}
+
+/// A socket at which a successor speaks as to a service manager. In the runtime directory nobody else can.
+struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Ear {
+    fn open() -> anyhow::Result<Self> {
+        let path = runtime_directory().join(format!("successor-{}.sock", std::process::id()));
+        // One that was left behind by a process of the same number.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        socket.set_read_timeout(Some(LOOK))?;
+        Ok(Self { socket, path })
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        // What stays is replaced by the next one.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 fn taken_over(successor: &mut Child, ear: &Ear) -> anyhow::Result<()> {
     let until = Instant::now() + UPGRADE_MAX;
+    let mut space = [0; 4096];
     while Instant::now() < until {
         if let Some(status) = successor.try_wait()? {
             bail!("the successor ended before it was ready ({status}); its log says why");
         }
-        if ear.hear(LOOK)?.is_some_and(|said| said.lines().any(|word| word == "READY=1")) {
+        let heard = ear.socket.recv(&mut space).unwrap_or(0);
+        let words = space.get(..heard).unwrap_or_default();
+        if words.split(|byte| *byte == b'\n').any(|word| word == b"READY=1") {
             return Ok(());
         }
     }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 mod activation;
-mod ear;
+mod asker;
 mod fault;
 mod files;
 mod herald;
@@ -45,9 +45,9 @@ mod watch;
 mod watchdog;
 
 pub use self::{
-    ear::{Ear, tell as tell_reload},
+    asker::{Asker, tell as tell_asker},
     fault::Fault,
-    upgrade::binary_in_place,
+    upgrade::runtime_directory,
 };
 
 /// How the process comes to its sockets.

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -445,7 +445,7 @@ fn reload_of_a_bad_configuration_fails_and_says_why() {
 #[test]
 fn two_commands_do_not_wait_at_the_same_ear() {
     let gateway = Start::on(HERE).ready();
-    let _ear = std::os::unix::net::UnixDatagram::bind(gateway.dir().join("reload.sock")).unwrap();
+    let _ear = UnixListener::bind(gateway.dir().join("reload.sock")).unwrap();
     let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
     assert!(code != 0 && said.contains("somebody else listens"), "{said}");
 }
@@ -454,7 +454,7 @@ fn two_commands_do_not_wait_at_the_same_ear() {
 fn what_a_killed_command_left_behind_is_replaced() {
     let gateway = Start::on(HERE).ready();
     let ear = gateway.dir().join("reload.sock");
-    drop(std::os::unix::net::UnixDatagram::bind(&ear).unwrap());
+    drop(UnixListener::bind(&ear).unwrap());
     let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
     assert_eq!(code, 0, "{said}");
     assert!(!ear.exists());
@@ -514,16 +514,12 @@ fn reload_with_a_successor_that_fails_says_so_and_the_old_process_carries_on() {
 }
 
 #[test]
-fn an_update_that_is_no_program_changes_nothing() {
-    let (mut old, binary) = updatable(HERE, None, tempfile::tempdir().unwrap());
-    let next = binary.with_extension("next");
-    fs::write(&next, "half of a downl").unwrap();
-    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(next, &binary).unwrap();
-    let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &old));
-    assert!(code != 0 && said.contains("cannot be started"), "{said}");
-    assert_serves(&old, "here");
-    old.assert_sound();
+fn a_wish_for_a_successor_that_nobody_stands_behind_changes_nothing() {
+    let mut gateway = Start::on(HERE).ready();
+    gateway.signal("USR2");
+    gateway.said("no upgrade, this process carries on: nobody asks");
+    assert_serves(&gateway, "here");
+    gateway.assert_sound();
 }
 
 #[test]

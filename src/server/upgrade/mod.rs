@@ -15,7 +15,6 @@ use std::path::PathBuf;
 pub use self::{
     channel::Estate,
     handover::{Handover, Spare},
-    summon::binary_in_place,
     takeover::{Accession, Bequest},
 };
 
