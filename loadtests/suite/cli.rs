@@ -13,6 +13,9 @@ pub struct Arguments {
     /// Tell which scenarios there are.
     #[arg(long)]
     pub list: bool,
+    /// Measure nothing: start what a scenario needs and tell where it listens, for other tools, until standard input ends.
+    #[arg(long)]
+    pub hold: bool,
     /// Who runs beside Banyan: floor, nginx, nginx-log (with an access log), haproxy, or another build of Banyan as NAME=PATH.
     /// Default: floor, nginx and haproxy, those that are installed.
     #[arg(long, value_delimiter = ',')]
@@ -57,7 +60,10 @@ pub enum Rival {
     NginxLog,
     Haproxy,
     /// Another build of Banyan.
-    Build { name: String, program: PathBuf },
+    Build {
+        name: String,
+        program: PathBuf,
+    },
 }
 
 impl FromStr for Rival {
@@ -83,7 +89,8 @@ impl Arguments {
     /// # Errors
     /// Somebody who was named is not installed.
     pub fn contestants(&self) -> anyhow::Result<Vec<Contestant>> {
-        let mut all = vec![Contestant { name: "banyan".to_owned(), kind: Kind::Banyan, program: self.banyan.clone(), threads: 1 }];
+        let mut all =
+            vec![Contestant { name: "banyan".to_owned(), kind: Kind::Banyan, program: self.banyan.clone(), threads: 1 }];
         let default = [Rival::Floor, Rival::Nginx, Rival::Haproxy];
         for rival in self.against.as_deref().unwrap_or(&default) {
             let rival = self.contestant(rival);
@@ -115,7 +122,10 @@ fn found(program: &std::path::Path) -> Option<PathBuf> {
         return program.is_file().then(|| program.to_owned());
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]).map(|folder| PathBuf::from(folder).join(program)).find(|file| file.is_file())
+    path.split(':')
+        .chain(["/usr/sbin", "/usr/local/sbin"])
+        .map(|folder| PathBuf::from(folder).join(program))
+        .find(|file| file.is_file())
 }
 
 /// `10s`, `500ms`, `2m`.

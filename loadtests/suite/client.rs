@@ -54,7 +54,9 @@ impl Ask {
 
     /// The same as a POST with so many bytes of body.
     pub fn post(path: &str, body: usize, length: usize) -> Self {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: loadtest\r\nAccept: */*\r\nContent-Length: {body}\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: loadtest\r\nAccept: */*\r\nContent-Length: {body}\r\n\r\n"
+        );
         let body = Bytes::from(vec![b'x'; body]);
         let raw = [head.as_bytes(), &body].concat();
         Self { path: path.to_owned(), body, raw, status: 200, length }

@@ -57,6 +57,9 @@ pub struct Running {
 pub struct Outcome {
     pub answered: u64,
     pub failed: u64,
+    /// From `Running::start` on, and after `Running::end` what was still due.
+    pub answered_in_all: u64,
+    pub failed_in_all: u64,
     /// How the first failed, and when the last did, counted from the beginning.
     pub error: Option<String>,
     pub last_failure: Option<Duration>,
@@ -68,6 +71,8 @@ pub struct Outcome {
 struct Shared {
     load: Load,
     answered: AtomicU64,
+    answered_in_all: AtomicU64,
+    failed_in_all: AtomicU64,
     /// When counting began, in nanoseconds from `epoch`; `u64::MAX` before.
     from: AtomicU64,
     epoch: Instant,
@@ -144,7 +149,16 @@ impl Running {
         let failures = std::mem::take(&mut *self.shared.failures.lock().unwrap());
         let latencies = self.shared.latencies.lock().unwrap().clone();
         let last_failure = failures.last.map(|at| at.saturating_duration_since(begun));
-        Outcome { answered, failed: failures.count, error: failures.first, last_failure, time, latencies }
+        Outcome {
+            answered,
+            failed: failures.count,
+            answered_in_all: self.shared.answered_in_all.load(Relaxed),
+            failed_in_all: self.shared.failed_in_all.load(Relaxed),
+            error: failures.first,
+            last_failure,
+            time,
+            latencies,
+        }
     }
 
     fn stop(&mut self) {
@@ -166,6 +180,8 @@ impl Shared {
         Self {
             load,
             answered: AtomicU64::new(0),
+            answered_in_all: AtomicU64::new(0),
+            failed_in_all: AtomicU64::new(0),
             from: AtomicU64::new(u64::MAX),
             epoch: Instant::now(),
             stop: AtomicBool::new(false),
@@ -183,6 +199,7 @@ impl Shared {
     }
 
     fn fail(&self, since: Instant, error: &dyn std::fmt::Display) {
+        self.failed_in_all.fetch_add(1, Relaxed);
         if self.is_counted(since) {
             let mut failures = self.failures.lock().unwrap();
             failures.count += 1;
@@ -220,7 +237,8 @@ impl Share {
         let mut workers = JoinSet::new();
         let queue = Arc::new(Queue { due: Mutex::default(), ready: Semaphore::new(0) });
         for (number, client) in clients.into_iter().enumerate() {
-            let worker = Worker { client: Some(client), at: number * self.of + self.number, target: self.target, shared: shared.clone() };
+            let worker =
+                Worker { client: Some(client), at: number * self.of + self.number, target: self.target, shared: shared.clone() };
             match self.pace {
                 Pace::Closed => workers.spawn(worker.closed()),
                 Pace::Open(_) => workers.spawn(worker.open(queue.clone())),
@@ -288,7 +306,9 @@ impl Worker {
             Some(client) => client,
             none => none.insert(Self::reopen(self.target, &self.shared.load.speech).await?),
         };
-        tokio::time::timeout(PATIENCE, client.ask(ask)).await?
+        tokio::time::timeout(PATIENCE, client.ask(ask)).await??;
+        self.shared.answered_in_all.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     async fn reopen(target: SocketAddr, speech: &Speech) -> io::Result<Client> {
@@ -348,6 +368,7 @@ impl Queue {
 struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {
+    #[allow(deprecated, reason = "its successor is unsafe, for descriptors that others may close; this one is owned")]
     fn new() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         Ok(Self(AsyncFd::new(timer)?))

@@ -34,7 +34,7 @@ pub struct Origin {
     life: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
-/// What it was asked so far.
+/// What it was asked so far, but for `/slow…`, which is asked beside what is measured.
 #[derive(Debug, Default)]
 struct Counts {
     hits: AtomicU64,
@@ -60,7 +60,7 @@ impl Origin {
         self.address
     }
 
-    /// Requests so far.
+    /// Requests so far, but for `/slow…`.
     pub fn hits(&self) -> u64 {
         self.counts.hits.load(Relaxed)
     }
@@ -144,11 +144,12 @@ async fn visit(mut stream: TcpStream, answers: &Answers, counts: &Counts) -> io:
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        counts.hits.fetch_add(1, Relaxed);
-        counts.bytes.fetch_add(length as u64, Relaxed);
         let path = read.splitn(3, |byte| *byte == b' ').nth(1).unwrap_or_default();
         if path.starts_with(b"/slow") {
             tokio::time::sleep(SLOW).await;
+        } else {
+            counts.hits.fetch_add(1, Relaxed);
+            counts.bytes.fetch_add(length as u64, Relaxed);
         }
         stream.write_all(if path.starts_with(b"/large") { &answers.large } else { &answers.small }).await?;
     }

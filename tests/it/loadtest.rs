@@ -30,7 +30,8 @@ fn a_scenario_is_measured_from_start_to_report() {
     suite::run(&asked("plain tls --rate 200", env!("CARGO_BIN_EXE_banyan").as_ref(), out.path())).unwrap();
     let json: Value = serde_json::from_str(&read(out.path(), "json")).unwrap();
     for section in 0..2 {
-        let [banyan, direct] = ["/rows/0", "/rows/1"].map(|row| &json.pointer(&format!("/sections/{section}{row}")).unwrap()["figures"]);
+        let [banyan, direct] =
+            ["/rows/0", "/rows/1"].map(|row| &json.pointer(&format!("/sections/{section}{row}")).unwrap()["figures"]);
         let median = |of: &Value, figure: &str| of[figure]["median"].as_f64().unwrap();
         assert!(median(banyan, "rps") > 10.0 && median(banyan, "cpu_us") > 1.0, "{banyan}");
         assert!(median(banyan, "peak_rss_mib") > 1.0, "{banyan}");

@@ -45,7 +45,11 @@ pub fn text(report: &Report) -> String {
 pub fn about(report: &Report) -> Vec<String> {
     let machine = &report.machine;
     let who: Vec<String> = report.contestants.iter().map(|(name, version)| format!("{name} ({version})")).collect();
-    let pinned = if report.is_pinned { "contestants on the first core, clients and service on the others" } else { "nobody bound to a core" };
+    let pinned = if report.is_pinned {
+        "contestants on the first core, clients and service on the others"
+    } else {
+        "nobody bound to a core"
+    };
     vec![
         format!("{}, {} cores, Linux {}; load before the run {}", machine.processor, machine.cores, machine.kernel, machine.load),
         format!("{}; revision {}", who.join(", "), report.revision),
@@ -57,7 +61,8 @@ pub fn about(report: &Report) -> Vec<String> {
 /// How contestants stand to each other, a line each.
 pub fn ratios(section: &Section) -> Vec<String> {
     let line = |ratio: &super::super::section::Ratio| {
-        let what = super::super::section::FIGURES.iter().find(|figure| figure.0 == ratio.figure).map_or(ratio.figure, |figure| figure.1);
+        let what =
+            super::super::section::FIGURES.iter().find(|figure| figure.0 == ratio.figure).map_or(ratio.figure, |figure| figure.1);
         let found = &ratio.ratio;
         format!("{what}: {} / {} = **{:.2}** ({:.2}–{:.2})", ratio.of, ratio.to, found.median, found.low, found.high)
     };

@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn numbers_have_commas_at_the_thousands() {
-        for (value, decimals, shown) in [(1234567.0, 0, "1,234,567"), (-1234.56, 1, "-1,234.6"), (999.0, 0, "999"), (0.5, 2, "0.50")] {
+        for (value, decimals, shown) in
+            [(1234567.0, 0, "1,234,567"), (-1234.56, 1, "-1,234.6"), (999.0, 0, "999"), (0.5, 2, "0.50")]
+        {
             assert_eq!(number(value, decimals), shown);
         }
     }

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::{Report, markdown, table, targets};
 
-
 use super::super::section::Section;
 
 const STYLE: &str = "
@@ -63,7 +62,8 @@ fn list(out: &mut String, lines: &[String]) {
 }
 
 fn rows_of(out: &mut String, headings: &[&str], rows: &[(String, Vec<String>)]) {
-    let cells = |tag: &str, cells: &[String]| cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>();
+    let cells =
+        |tag: &str, cells: &[String]| cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>();
     let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
     let _ = writeln!(out, "<div class=\"wide\"><table>\n<tr><th></th>{}</tr>", cells("th", &headings));
     for (party, row) in rows {
@@ -104,7 +104,11 @@ fn plot(section: &Section) -> String {
         let points: Vec<String> = row.curve.iter().map(|(at, micros)| format!("{:.1},{:.1}", x(*at), y(*micros))).collect();
         let (colour, left) = (number % 6, LEFT + place as f64 * 130.0);
         let _ = writeln!(out, "<polyline style=\"stroke:var(--c{colour})\" points=\"{}\"/>", points.join(" "));
-        let _ = writeln!(out, "<rect x=\"{left}\" y=\"{}\" width=\"14\" height=\"4\" style=\"fill:var(--c{colour})\"/>", SIZE.1 + 10.0);
+        let _ = writeln!(
+            out,
+            "<rect x=\"{left}\" y=\"{}\" width=\"14\" height=\"4\" style=\"fill:var(--c{colour})\"/>",
+            SIZE.1 + 10.0
+        );
         let _ = writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", left + 20.0, SIZE.1 + 16.0, escape(&row.party));
     }
     out + "</svg>\n"

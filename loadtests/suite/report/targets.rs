@@ -62,7 +62,13 @@ pub fn judged(report: &Report) -> Vec<Target> {
     of_ratios.chain(of_figures).collect()
 }
 
-fn target(what: &'static str, words: &'static str, bound: Bound, found: &super::super::stats::Estimate, decimals: usize) -> Target {
+fn target(
+    what: &'static str,
+    words: &'static str,
+    bound: Bound,
+    found: &super::super::stats::Estimate,
+    decimals: usize,
+) -> Target {
     let shown = |value| number(value, decimals);
     let measured = format!("{} ({}–{})", shown(found.median), shown(found.low), shown(found.high));
     Target { what, bound: words, measured, is_held: bound.holds(found.median) }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{Ask, Contestant, Kind, Load, Pace, Party, Row, SMALL, Scenario, Section, Setup, Speech, Stage, Turn, quantile, tally, together};
+use super::{
+    Ask, Contestant, Kind, Load, Pace, Party, Row, SMALL, Scenario, Section, Setup, Speech, Stage, Turn, quantile, tally,
+    together,
+};
 
 /// A quarter until it dies, a quarter dead, the rest alive again.
 const RUN: Duration = Duration::from_secs(8);

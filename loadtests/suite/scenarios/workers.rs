@@ -17,7 +17,9 @@ impl Scenario for Workers {
     /// Banyan and the floor, each twice.
     fn contestants(&self, all: &[Contestant]) -> Vec<Contestant> {
         let threaded = all.iter().filter(|who| matches!(who.kind, Kind::Banyan | Kind::Floor));
-        threaded.flat_map(|who| [who.clone(), Contestant { name: format!("{}-2", who.name), threads: 2, ..who.clone() }]).collect()
+        threaded
+            .flat_map(|who| [who.clone(), Contestant { name: format!("{}-2", who.name), threads: 2, ..who.clone() }])
+            .collect()
     }
 
     fn is_pinned(&self) -> bool {
@@ -36,8 +38,11 @@ impl Scenario for Workers {
             section.ratio("cpu_us", &format!("{one}-2"), one);
         }
         stage.peaks(&mut section);
-        section.notes.push("`busy` is processor time by wall time: a contestant on two threads that is busy less than 1.9 was held up by \
-            clients and service, which share the machine's cores with it.".to_owned());
+        section.notes.push(
+            "`busy` is processor time by wall time: a contestant on two threads that is busy less than 1.9 was held up by \
+            clients and service, which share the machine's cores with it."
+                .to_owned(),
+        );
         Ok(section)
     }
 }
