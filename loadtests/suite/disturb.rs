@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use super::{
-    compare::{Stage, Turn, tally, together},
-    generator::{Load, Pace},
+    compare::{Stage, Turn, tally, target, together},
+    generator::{Load, Pace, Running},
     party::Party,
     section::{Row, Section, curve, quantile},
 };
 
-/// What goes on meanwhile, on the suite's own thread, for as long as a run takes. It asserts that it did happen.
-pub type Disturbance<'a> = &'a dyn Fn(&Stage, &Party) -> anyhow::Result<()>;
+/// What disturbs.
+pub struct Disturbance<'a> {
+    /// Asked beside, from before the run until after it. None of it may fail.
+    pub beside: Option<(Load, Pace)>,
+    /// What goes on meanwhile on the suite's own thread, for as long as a run takes. It asserts that it did happen.
+    pub during: &'a dyn Fn(&Party) -> anyhow::Result<()>,
+}
 
 /// Two runs in one turn of a contestant.
 struct Both {
@@ -22,7 +29,7 @@ struct Both {
 ///
 /// # Errors
 /// The disturbance did not come about.
-pub fn compare(stage: &Stage, load: &Load, run: Duration, disturbance: Disturbance) -> anyhow::Result<Section> {
+pub fn compare(stage: &Stage, load: &Load, run: Duration, disturbance: &Disturbance) -> anyhow::Result<Section> {
     let mut section = stage.section();
     let rate = stage.half(load)?;
     section.rate = Some(rate.round());
@@ -33,7 +40,7 @@ pub fn compare(stage: &Stage, load: &Load, run: Duration, disturbance: Disturban
     };
     let turn = |party: &Party| {
         let calm = stage.turn(party, load, Pace::Open(rate), peace)?;
-        let during = stage.turn(party, load, Pace::Open(rate), || disturbance(stage, party))?;
+        let during = disturbed(stage, party, load, rate, disturbance)?;
         Ok(Both { calm, during })
     };
     let told = |both: &Both| {
@@ -43,6 +50,19 @@ pub fn compare(stage: &Stage, load: &Load, run: Duration, disturbance: Disturban
     let turns = stage.in_turns(section.name, &parties, turn, told)?;
     section.rows = parties.iter().zip(turns).map(|(party, turns)| row(&party.name, turns)).collect();
     Ok(section)
+}
+
+fn disturbed(stage: &Stage, party: &Party, load: &Load, rate: f64, disturbance: &Disturbance) -> anyhow::Result<Turn> {
+    let start = |(load, pace): &(Load, Pace)| Running::start(load, target(party, &load.speech), *pace);
+    let beside = disturbance.beside.as_ref().map(start).transpose()?;
+    let begun = beside.as_ref().map(Running::begin);
+    let turn = stage.turn(party, load, Pace::Open(rate), || (disturbance.during)(party))?;
+    if let (Some(beside), Some(begun)) = (beside, begun) {
+        let beside = beside.end(begun);
+        ensure!(beside.failed == 0, "{} of those beside failed: {:?}", beside.failed, beside.error);
+        ensure!(beside.answered > 0, "nothing beside was answered");
+    }
+    Ok(turn)
 }
 
 fn row(party: &str, turns: Vec<Both>) -> Row {

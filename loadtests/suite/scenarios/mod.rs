@@ -18,7 +18,7 @@ use super::{
     client::{Ask, Client, Speech},
     compare::{Stage, Turn, tally, target, together},
     disturb::{self, Disturbance},
-    generator::{Load, Pace, Running, runtime},
+    generator::{Load, Pace, runtime},
     origin::{LARGE, SMALL},
     party::{Contestant, Kind, Party, Setup},
     section::{Row, Section, curve, quantile},

@@ -39,8 +39,8 @@ impl Scenario for Reload {
 
     fn measure(&self, stage: &Stage) -> anyhow::Result<Section> {
         let run = stage.arguments().duration.max(RUN);
-        let disturbance: Disturbance = &|_: &Stage, party: &Party| reload(party, run);
-        let mut section = disturb::compare(stage, &self.load(stage), run, disturbance)?;
+        let disturbance = Disturbance { beside: None, during: &|party| reload(party, run) };
+        let mut section = disturb::compare(stage, &self.load(stage), run, &disturbance)?;
         stage.peaks(&mut section);
         let failed = |row: &Row| format!("{}: {} of {} requests failed.", row.party, row.failed, row.answered + row.failed);
         section.notes = section.rows.iter().map(failed).collect();

@@ -1,8 +1,8 @@
 //! A slow service: hundreds of requests wait a second each, while quick ones must not.
 
-use anyhow::ensure;
+use std::time::Duration;
 
-use super::{Ask, Disturbance, Load, Pace, Party, Running, SMALL, Scenario, Section, Speech, Stage, disturb};
+use super::{Ask, Disturbance, Load, Pace, Party, SMALL, Scenario, Section, Speech, Stage, disturb};
 
 /// Requests that wait at any time.
 const WAITING: usize = 500;
@@ -23,17 +23,14 @@ impl Scenario for Slow {
     }
 
     fn measure(&self, stage: &Stage) -> anyhow::Result<Section> {
-        let run = stage.arguments().duration.max(std::time::Duration::from_secs(2));
-        let disturbance: Disturbance = &|_: &Stage, party: &Party| {
-            let waiting = Load { speech: Speech::Http1, asks: vec![Ask::get("/slow", SMALL)], connections: WAITING };
-            let others = Running::start(&waiting, party.plain, Pace::Closed)?;
-            let begun = others.begin();
+        let run = stage.arguments().duration.max(Duration::from_secs(2));
+        let waiting = Load { speech: Speech::Http1, asks: vec![Ask::get("/slow", SMALL)], connections: WAITING + WAITING / 5 };
+        let sleep = |_: &Party| {
             std::thread::sleep(run);
-            let others = others.end(begun);
-            ensure!(others.failed == 0, "{} that waited failed: {:?}", others.failed, others.error);
-            ensure!(others.answered >= WAITING as u64 / 2, "only {} that waited were answered", others.answered);
             Ok(())
         };
-        disturb::compare(stage, &self.load(stage), run, disturbance)
+        // A second each: so many a second are as many at any time, and they do not come in one heap.
+        let disturbance = Disturbance { beside: Some((waiting, Pace::Open(WAITING as f64))), during: &sleep };
+        disturb::compare(stage, &self.load(stage), run, &disturbance)
     }
 }
