@@ -11,7 +11,7 @@ impl Scenario for Workers {
     }
 
     fn about(&self) -> &'static str {
-        "the plain hop on two worker threads and on one, nobody bound to a core"
+        "the plain hop on two worker threads and on one, contestants on whichever core comes free"
     }
 
     /// Banyan and the floor, each twice.
