@@ -10,6 +10,9 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo builds: CARGO_TARGET_DIR if it is set, else ./target.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
+# What loadtests/run is asked: make loadtest LOADTEST="plain tls --against nginx"
+LOADTEST ?=
+
 # What install puts in place.
 BINARY ?= $(TARGET)/release/banyan
 
@@ -34,7 +37,7 @@ TOOLS = target/tools
 STAMP = BANYAN_REVISION="$$(git describe --always --dirty 2>/dev/null)" BANYAN_RUSTC="$$(rustc --version | cut -d' ' -f2)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench loadtest floods fuzz lint install uninstall deb package-check sbom clean
+.PHONY: help setup build run test bench loadtest smoke floods fuzz lint install uninstall deb package-check sbom clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +63,11 @@ lint: setup ## Formatting, clippy and documentation, none with a warning
 bench: setup ## Run the benches
 	$(CARGO) bench
 
-loadtest: build ## Load the demo gateway for a few seconds: see loadtests/README.md
+loadtest: setup ## Measure every hop beside nginx, HAProxy and a bare Pingora, for half an hour or so: see loadtests/README.md
+	@sh .ci/setup loadtests
+	$(STAMP) loadtests/run $(LOADTEST)
+
+smoke: build ## Load the demo gateway for a few seconds
 	loadtests/smoke $(TARGET)/release/banyan
 
 floods: build ## Flood the gateway while an honest client is timed, for about ten minutes: see loadtests/README.md

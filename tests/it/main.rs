@@ -32,6 +32,7 @@ mod attacks;
 mod edge_floods;
 mod reload;
 mod load;
+mod loadtest;
 mod packaging;
 mod monitoring;
 mod systemd;

@@ -1,0 +1,307 @@
+//! The contestants: each started with its configuration from `loadtests/peers`, on ports of its own.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+use super::{
+    identity::{HOST, Identity},
+    machine,
+    process::Process,
+};
+
+/// Who takes part.
+#[derive(Clone, Debug)]
+pub struct Contestant {
+    /// As it stands in the results.
+    pub name: String,
+    pub kind: Kind,
+    pub program: PathBuf,
+    /// Worker threads.
+    pub threads: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Banyan,
+    Floor,
+    Nginx {
+        is_logging: bool,
+    },
+    Haproxy,
+    /// No proxy at all: the service itself.
+    Direct,
+}
+
+/// What a scenario wants of everyone.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// How many routes there are, `/r0/**` and so on, all others being answered with 404. With none, one takes everything.
+    pub routes: usize,
+    /// The services are looked after: who does not answer gets nothing.
+    pub is_watching: bool,
+}
+
+/// A contestant that runs.
+pub struct Party {
+    pub name: String,
+    pub kind: Kind,
+    pub plain: SocketAddr,
+    pub tls: SocketAddr,
+    process: Option<Process>,
+    folder: PathBuf,
+    config: String,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const BANYAN: &str = include_str!("../peers/banyan.yaml");
+const NGINX: &str = include_str!("../peers/nginx.conf");
+const HAPROXY: &str = include_str!("../peers/haproxy.cfg");
+
+impl Party {
+    /// No proxy: the service as it is. TLS it has none.
+    pub fn direct(origin: SocketAddr) -> Self {
+        let (name, kind) = ("direct".to_owned(), Kind::Direct);
+        Self { name, kind, plain: origin, tls: origin, process: None, folder: PathBuf::new(), config: String::new() }
+    }
+
+    /// Starts it before these services, with its files in a folder below this one.
+    ///
+    /// # Errors
+    /// It does not start, or does not listen within 20 s.
+    pub fn start(
+        who: &Contestant,
+        setup: &Setup,
+        origins: &[SocketAddr],
+        identity: &Identity,
+        below: &Path,
+        is_pinned: bool,
+    ) -> anyhow::Result<Self> {
+        let [plain, tls, admin] = free()?;
+        let folder = below.join(format!("{}-{}", who.name, plain.port()));
+        fs::create_dir_all(&folder)?;
+        identity.write(&folder)?;
+        let config = Filling { who, setup, origins, plain, tls, admin, folder: &folder }.config();
+        let words = launch(who, origins, plain, tls, &folder, &config)?;
+        let place = is_pinned.then(|| machine::place(who.threads)).flatten();
+        let process = Process::start(&who.program, &words, &folder, place.as_deref())?;
+        let mut party = Self { name: who.name.clone(), kind: who.kind, plain, tls, process: Some(process), folder, config };
+        party.wait_for(&[plain, tls])?;
+        Ok(party)
+    }
+
+    fn wait_for(&mut self, addresses: &[SocketAddr]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while addresses.iter().any(|address| TcpStream::connect(address).is_err()) {
+            let is_running = self.process.as_mut().is_some_and(Process::is_running);
+            if !is_running || begun.elapsed() > PATIENCE {
+                let said = self.process.as_ref().map(Process::said).unwrap_or_default();
+                bail!("{} did not start:\n{said}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Processor time of its process so far.
+    pub fn cpu(&self) -> Duration {
+        self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
+    }
+
+    /// Resident memory in KiB, `VmRSS` or `VmHWM`.
+    pub fn memory(&self, which: &str) -> f64 {
+        self.process.as_ref().map_or(0.0, |process| process.memory(which))
+    }
+
+    /// What its process said.
+    pub fn said(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
+    }
+
+    /// The last line of Banyan's access log that says this, waited for.
+    ///
+    /// # Errors
+    /// There was none in time.
+    pub fn logged(&self, words: &str) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        loop {
+            let log = fs::read_to_string(self.folder.join("access.log")).unwrap_or_default();
+            if let Some(line) = log.lines().rev().find(|line| line.contains(words)) {
+                return Ok(line.to_owned());
+            }
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "{} logged nothing with {words}", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Puts another configuration of Banyan in force: with a route more, whose name has this number.
+    pub fn reload(&self, number: usize) -> std::io::Result<()> {
+        let next = self.folder.join("next");
+        let route = format!("  only-{number}: {{ match: {{ path: /only/{number} }}, to: {{ respond: {{ body: only }} }} }}\n");
+        fs::write(&next, format!("{}\n{route}", self.config))?;
+        fs::rename(next, self.folder.join("banyan.yaml"))
+    }
+
+    /// How many configurations Banyan has put in force, by what it says, since asking the admin listener costs it something.
+    pub fn generation(&self) -> usize {
+        self.said().matches("configuration in force").count()
+    }
+
+    /// One request, and the status of its answer.
+    pub fn status(&self, path: &str) -> anyhow::Result<u16> {
+        let mut stream = TcpStream::connect(self.plain)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n")?;
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read)?;
+        let text = String::from_utf8_lossy(&read);
+        text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")
+    }
+}
+
+/// Writes what it is started with into its folder; gives its arguments.
+fn launch(
+    who: &Contestant,
+    origins: &[SocketAddr],
+    plain: SocketAddr,
+    tls: SocketAddr,
+    folder: &Path,
+    config: &str,
+) -> anyhow::Result<Vec<String>> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Ok(match who.kind {
+        Kind::Banyan => {
+            fs::write(folder.join("banyan.yaml"), config)?;
+            words(&["run", "-c", "banyan.yaml"])
+        }
+        Kind::Nginx { .. } => {
+            fs::write(folder.join("nginx.conf"), config)?;
+            words(&["-p", &folder.display().to_string(), "-e", &file("error.log"), "-c", &file("nginx.conf")])
+        }
+        Kind::Haproxy => {
+            fs::write(folder.join("haproxy.cfg"), config)?;
+            words(&["-db", "-f", "haproxy.cfg"])
+        }
+        Kind::Floor | Kind::Direct => {
+            let origin = origins.first().context("a service")?.to_string();
+            words(&[&who.threads.to_string(), &origin, &plain.to_string(), &tls.to_string(), "a.pem", "a.key"])
+        }
+    })
+}
+
+/// What stands in the places of the names in angle brackets.
+struct Filling<'a> {
+    who: &'a Contestant,
+    setup: &'a Setup,
+    origins: &'a [SocketAddr],
+    plain: SocketAddr,
+    tls: SocketAddr,
+    admin: SocketAddr,
+    folder: &'a Path,
+}
+
+impl Filling<'_> {
+    fn config(&self) -> String {
+        let (template, own) = match self.who.kind {
+            Kind::Banyan => (BANYAN, self.banyan()),
+            Kind::Nginx { is_logging } => (NGINX, self.nginx(is_logging)),
+            Kind::Haproxy => (HAPROXY, self.haproxy()),
+            Kind::Floor | Kind::Direct => return String::new(),
+        };
+        let common = [
+            ("plain", self.plain.port().to_string()),
+            ("tls", self.tls.port().to_string()),
+            ("admin", self.admin.port().to_string()),
+            ("threads", self.who.threads.to_string()),
+            ("dir", self.folder.display().to_string()),
+        ];
+        let fill = |text: String, (name, value): &(&str, String)| text.replace(&format!("<{name}>"), value);
+        let text = own.iter().fold(template.to_owned(), fill);
+        common.iter().fold(text, fill)
+    }
+
+    fn lines(&self, line: impl Fn(usize) -> String) -> String {
+        (0..self.setup.routes).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn banyan(&self) -> Vec<(&'static str, String)> {
+        let endpoints: Vec<String> = self.origins.iter().map(|origin| format!("\"{origin}\"")).collect();
+        let health = ", health: { tcp: { interval: 1s, timeout: 500ms, healthy_after: 1 } }";
+        let routes = match self.setup.routes {
+            0 => "  all: { to: { upstream: origin } }".to_owned(),
+            _ => self.lines(|n| format!("  r{n}: {{ match: {{ path: \"/r{n}/**\" }}, to: {{ upstream: origin }} }}")),
+        };
+        vec![
+            ("endpoints", endpoints.join(", ")),
+            ("health", if self.setup.is_watching { health } else { "" }.to_owned()),
+            ("routes", routes),
+        ]
+    }
+
+    fn nginx(&self, is_logging: bool) -> Vec<(&'static str, String)> {
+        let watch = if self.setup.is_watching { " max_fails=1 fail_timeout=1s" } else { " max_fails=0" };
+        let servers = self.origins.iter().map(|origin| format!("        server {origin}{watch};")).collect::<Vec<_>>().join("\n");
+        let log = if is_logging { "<dir>/access.log json buffer=64k flush=1s" } else { "off" };
+        let routes = match self.setup.routes {
+            0 => "        location / { proxy_pass http://origin; }".to_owned(),
+            _ => {
+                let routes = self.lines(|n| format!("        location /r{n}/ {{ proxy_pass http://origin; }}"));
+                format!("{routes}\n        location / {{ return 404; }}")
+            }
+        };
+        vec![("servers", servers), ("access_log", log.to_owned()), ("routes", routes)]
+    }
+
+    fn haproxy(&self) -> Vec<(&'static str, String)> {
+        let watch = if self.setup.is_watching { " check inter 1s fall 2 rise 1" } else { "" };
+        let mut servers = String::new();
+        for (number, origin) in self.origins.iter().enumerate() {
+            let _ = writeln!(servers, "    server s{number} {origin} pool-max-conn 128{watch}");
+        }
+        let mut routes = String::new();
+        if self.setup.routes > 0 {
+            let map = self.folder.join("routes.map");
+            let _ = fs::write(&map, self.lines(|n| format!("/r{n}/ origin")));
+            let map = map.display();
+            let _ = write!(
+                routes,
+                "    http-request return status 404 unless {{ path,map_beg({map}) -m found }}\n    use_backend %[path,map_beg({map})]"
+            );
+        }
+        vec![("servers", servers), ("routes", routes)]
+    }
+}
+
+/// Ports of loopback that nobody has.
+fn free<const N: usize>() -> std::io::Result<[SocketAddr; N]> {
+    let mut held = Vec::new();
+    for _ in 0..N {
+        held.push(TcpListener::bind("127.0.0.1:0")?);
+    }
+    let addresses: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    addresses.try_into().map_err(|_| std::io::Error::other("as many as were asked for"))
+}
+
+/// What a program says of its version.
+pub fn version(who: &Contestant) -> String {
+    let flag = match who.kind {
+        Kind::Banyan => "version",
+        _ => "-v",
+    };
+    if who.kind == Kind::Floor {
+        return "of this build".to_owned();
+    }
+    let output = Command::new(&who.program).arg(flag).output();
+    let text = output.map(|out| [out.stdout, out.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
+}
