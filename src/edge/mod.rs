@@ -252,8 +252,9 @@ where
             if carrying.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            // Both wake this task when it is time. Looked at whenever it wakes, they would cost as much as finding a route.
-            let is_time = self.door.live.is(Stage::Closing) || old.is_elapsed();
+            // Both wake this task when it is time. Looked at whenever it wakes, they would cost as much as finding a route. Each stage
+            // wakes it once, so from the first on they are looked at.
+            let is_time = self.door.live.is(Stage::Leaving) || old.is_elapsed();
             if !is_time && woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker())) {
                 return Poll::Pending;
             }

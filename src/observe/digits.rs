@@ -35,11 +35,17 @@ pub fn millis(value: Duration, out: &mut Vec<u8>) {
 pub fn address(value: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(v4) = value else { return display(value, out) };
     let [first, rest @ ..] = v4.octets();
-    number(first.into(), out);
-    for octet in rest {
+    octet(first, out);
+    for byte in rest {
         out.push(b'.');
-        number(octet.into(), out);
+        octet(byte, out);
     }
+}
+
+fn octet(value: u8, out: &mut Vec<u8>) {
+    let digits = [b'0' + value / 100, b'0' + value / 10 % 10, b'0' + value % 10];
+    let zeros = usize::from(value < 100) + usize::from(value < 10);
+    out.extend_from_slice(digits.get(zeros..).unwrap_or_default());
 }
 
 /// An IP address with its port.

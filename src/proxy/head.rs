@@ -98,16 +98,18 @@ fn upstream_host(route: &Route, tries: &Tries) -> Option<HeaderValue> {
 
 /// Takes out what speaks to the next hop only, and what the service itself says speaks to it.
 pub fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    let mut removed: Vec<HeaderName> = head.headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    let nominated = head
+    let mut removed: Vec<HeaderName> = head
         .headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name: &HeaderName| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH);
-    removed.extend(nominated);
+        .flat_map(|list| list.split(',').map(str::trim))
+        // What nearly all say, and what goes anyway.
+        .filter(|option| !option.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
+        .collect();
+    removed.extend(head.headers.keys().filter(|name| is_hop_by_hop(name)).cloned());
     for name in &removed {
         head.remove_header(name);
     }
