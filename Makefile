@@ -57,8 +57,9 @@ lint: setup ## Formatting, clippy and documentation, none with a warning
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
 
-bench: setup ## Run the benches
+bench: setup ## Run the benches, and count a request's instructions
 	$(CARGO) bench
+	benches/instructions/run
 
 loadtest: build ## Load the demo gateway for a few seconds: see loadtests/README.md
 	loadtests/smoke $(TARGET)/release/banyan
