@@ -14,6 +14,12 @@ mod parts;
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baseline.txt");
 
+/// How the programs are linked, which changes the counts. Source: Cargo.toml, if the environment does not say otherwise.
+const LTO: &str = match option_env!("CARGO_PROFILE_RELEASE_LTO") {
+    Some(lto) => lto,
+    None => "fat",
+};
+
 /// Growth that fails, in percent: a count differs from run to run by less than 1 %.
 const GROWTH_MAX: f64 = 3.0;
 
@@ -70,6 +76,7 @@ fn baseline() -> Counts {
 
 fn save(counts: &Counts) {
     let lines = counts.iter().map(|(name, count)| format!("{name:28} {count}\n"));
-    let head = "# Instructions per request or per run of a part: benches/instructions/run --save\n".to_owned();
+    let head =
+        format!("# Made by benches/instructions/run --save, with LTO {LTO}: instructions of a request, or of a run of a part.\n");
     fs::write(BASELINE, std::iter::once(head).chain(lines).collect::<String>()).unwrap();
 }

@@ -114,9 +114,11 @@ where
         let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
+        // Boxed: what a handshake needs is more than all that the connection needs for the rest of its life.
+        let opening = Box::pin(open(stream, door, &mut place, due));
         let mut client = tokio::select! {
             biased;
-            client = timeout_at(due.into(), open(stream, door, &mut place, due)) => client.map_err(|_| "timeout")??,
+            client = timeout_at(due.into(), opening) => client.map_err(|_| "timeout")??,
             () = lull(door) => return Err("draining".into()),
         };
         let fallen = client.fallen();
