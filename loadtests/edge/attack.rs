@@ -60,9 +60,9 @@ pub struct Plan {
     pub hello: Arc<[u8]>,
 }
 
-/// What was sent.
+/// What was sent so far.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct Count {
     pub opened: AtomicUsize,
     /// Connections that stand: what they are for has begun.
     pub standing: AtomicUsize,
@@ -89,7 +89,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PER_SOURCE: usize = 4000;
 
 /// Attacks until it is dropped.
-pub async fn run(plan: Plan, sent: Arc<Sent>) {
+pub async fn run(plan: Plan, sent: Arc<Count>) {
     let plan = Arc::new(plan);
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..plan.connections {
@@ -98,7 +98,7 @@ pub async fn run(plan: Plan, sent: Arc<Sent>) {
     while tasks.join_next().await.is_some() {}
 }
 
-async fn again(number: usize, plan: Arc<Plan>, sent: Arc<Sent>) {
+async fn again(number: usize, plan: Arc<Plan>, sent: Arc<Count>) {
     sleep(RAMP.mul_f64(number as f64 / plan.connections as f64)).await;
     loop {
         match timeout(PATIENCE, connect(number, plan.target)).await {
@@ -121,7 +121,7 @@ async fn connect(number: usize, target: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// The life of one connection.
-async fn once(mut stream: TcpStream, number: usize, plan: &Plan, sent: &Sent) -> io::Result<()> {
+async fn once(mut stream: TcpStream, number: usize, plan: &Plan, sent: &Count) -> io::Result<()> {
     stream.set_nodelay(true)?;
     if plan.attack == Attack::Idle {
         ask(&mut stream, number).await?;
@@ -145,7 +145,7 @@ async fn pause(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-async fn drip(mut stream: TcpStream, sent: &Sent) -> io::Result<()> {
+async fn drip(mut stream: TcpStream, sent: &Count) -> io::Result<()> {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: ").await?;
     let mut answer = [0; 1024];
     loop {
@@ -166,7 +166,7 @@ async fn ask(stream: &mut TcpStream, number: usize) -> io::Result<usize> {
 }
 
 /// Sends bursts of frames, and reads what comes, until one of both ends.
-async fn flood(stream: TcpStream, plan: &Plan, sent: &Sent) -> io::Result<()> {
+async fn flood(stream: TcpStream, plan: &Plan, sent: &Count) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
     let mut answer = [0; 16 << 10];
     tokio::select! {
@@ -175,7 +175,7 @@ async fn flood(stream: TcpStream, plan: &Plan, sent: &Sent) -> io::Result<()> {
     }
 }
 
-async fn bursts(write: &mut OwnedWriteHalf, plan: &Plan, sent: &Sent) -> io::Result<()> {
+async fn bursts(write: &mut OwnedWriteHalf, plan: &Plan, sent: &Count) -> io::Result<()> {
     let mut flood = Flood::new(plan.attack);
     write.write_all(&flood.begin()).await?;
     let each = (plan.rate as usize / 50).max(1);
@@ -290,10 +290,10 @@ impl Flood {
 }
 
 /// A connection that stands, until it is dropped.
-struct Standing<'a>(&'a Sent);
+struct Standing<'a>(&'a Count);
 
 impl<'a> Standing<'a> {
-    fn new(sent: &'a Sent) -> Self {
+    fn new(sent: &'a Count) -> Self {
         sent.standing.fetch_add(1, Relaxed);
         Self(sent)
     }

@@ -3,11 +3,13 @@
 //! `edge-floods BANYAN floods [NAME…]`: each attack, in turns with windows of peace.
 //! `edge-floods BANYAN memory`: what idle connections cost.
 //! `edge-floods BANYAN speed`: answers a second, small and large, plain and over TLS.
+//! `edge-floods attack NAME ADDRESS`: the attackers' own process, started by the first.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement fails by panicking")]
 
 mod frames;
 mod attack;
+mod attackers;
 mod client;
 mod origin;
 mod gateway;
@@ -18,23 +20,24 @@ mod tls;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    attack::{Attack, Plan, Sent},
+    attack::Attack,
+    attackers::{ATTACKS, Attackers, Kind, Sent},
     client::{Speech, Taken, quantile},
     gateway::{Gateway, Usage},
     tls::Identity,
 };
 
 /// Windows of peace and of attack, each.
-const PAIRS: usize = 2;
+const PAIRS: usize = 7;
 
-const WINDOW: Duration = Duration::from_secs(6);
+const WINDOW: Duration = Duration::from_secs(3);
 
 /// Longest wait for an attack to stand, and for its connections to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,6 +49,9 @@ fn main() {
         std::process::exit(2);
     };
     let names: Vec<String> = words.collect();
+    if banyan == "attack" {
+        return attackers::run(&mode, names[0].parse().unwrap());
+    }
     let ground = Ground { banyan: banyan.into(), identity: Identity::new(), origin: serve() };
     match mode.as_str() {
         "floods" => floods(&ground, &names),
@@ -83,33 +89,14 @@ fn serve() -> SocketAddr {
     address
 }
 
-/// Each attack with its name, and how much of it: connections, and frames (or connections) a second on each.
-const ATTACKS: [(&str, Attack, usize, u32); 15] = [
-    ("slowloris", Attack::Slowloris, 5_000, 1),
-    ("idle", Attack::Idle, 10_000, 1),
-    ("connect", Attack::Connect, 50, 20),
-    ("handshake", Attack::Handshake, 50, 10),
-    ("reset", Attack::Reset, 20, 50),
-    ("made-you-reset", Attack::MadeYouReset, 20, 50),
-    ("continuation", Attack::Continuation, 20, 500),
-    ("settings", Attack::Settings, 20, 500),
-    ("ping", Attack::Ping, 20, 500),
-    ("window-update", Attack::WindowUpdate, 20, 500),
-    ("priority", Attack::Priority, 20, 500),
-    ("empty-data", Attack::EmptyData, 20, 500),
-    ("small-data", Attack::SmallData, 20, 500),
-    ("hpack", Attack::Hpack, 20, 20),
-    ("slow-read", Attack::SlowRead, 20, 500),
-];
-
 fn floods(ground: &Ground, names: &[String]) {
     println!(
         "| attack | p99 HTTP/1.1, ms | ratio | p99 HTTP/2 TLS, ms | ratio | memory, MiB: before, peak, after | CPU before, under | sent |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for (name, attack, connections, rate) in ATTACKS {
-        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
-            println!("| {name} | {} |", measure(ground, attack, connections, rate));
+    for kind in ATTACKS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == kind.0) {
+            println!("| {} | {} |", kind.0, measure(ground, kind));
         }
     }
 }
@@ -139,7 +126,7 @@ impl Times {
     }
 }
 
-fn measure(ground: &Ground, attack: Attack, connections: usize, rate: u32) -> String {
+fn measure(ground: &Ground, (name, attack, connections, _): Kind) -> String {
     let gateway = ground.gateway("connections_per_ip: 16384");
     let (taken1, taken2) = (Arc::new(Taken::default()), Arc::new(Taken::default()));
     let clients = party();
@@ -148,16 +135,14 @@ fn measure(ground: &Ground, attack: Attack, connections: usize, rate: u32) -> St
     std::thread::sleep(Duration::from_secs(1));
     let before = gateway.usage();
     let (mut peace, mut war) = (Windows::default(), Windows::default());
-    let sent = Arc::new(Sent::default());
+    let target = if attack == Attack::Handshake { gateway.tls } else { gateway.plain };
+    let mut sent = Sent::default();
     for _ in 0..PAIRS {
         window(&gateway, &mut peace, &taken1, &taken2);
-        let attackers = party();
-        let target = if attack == Attack::Handshake { gateway.tls } else { gateway.plain };
-        let plan = Plan { attack, target, connections, rate, hello: ground.identity.hello() };
-        attackers.spawn(attack::run(plan, sent.clone()));
-        stand(&sent, connections);
+        let attackers = Attackers::start(name, target);
+        attackers.stand(connections, PATIENCE);
         window(&gateway, &mut war, &taken1, &taken2);
-        attackers.shutdown_background();
+        sent = sent.and(attackers.end());
         settle(&gateway);
     }
     clients.shutdown_background();
@@ -181,18 +166,6 @@ fn window(gateway: &Gateway, windows: &mut Windows, http1: &Taken, http2: &Taken
     windows.http2.add(http2);
     for taken in [http1, http2] {
         windows.failed.append(&mut taken.failed.lock().unwrap());
-    }
-}
-
-/// Waits until nearly all connections of the attack stand, or have stood.
-fn stand(sent: &Sent, connections: usize) {
-    let (begun, opened) = (Instant::now(), sent.opened.load(Relaxed));
-    let enough = connections - connections / 100;
-    while sent.standing.load(Relaxed) < enough && begun.elapsed() < PATIENCE {
-        if sent.opened.load(Relaxed) - opened > 2 * connections {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -222,9 +195,9 @@ fn told(before: &Usage, after: &Usage, peace: &mut Windows, war: &mut Windows, s
         mebibytes(after.memory),
         share(peace.cpu),
         share(war.cpu),
-        sent.opened.load(Relaxed),
-        sent.frames.load(Relaxed),
-        sent.failed.load(Relaxed),
+        sent.opened,
+        sent.frames,
+        sent.failed,
     )
 }
 

@@ -11,49 +11,46 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::{Cli, Command};
 use crate::{
-    config::{
-        load::{self, Colour},
-        problem::Problem,
-    },
+    config::load::{self, Colour},
     live,
-    server::runtime_directory,
+    server::{Asker, runtime_directory, tell_asker},
 };
 
 /// Have a running gateway load its configuration anew, or take its place with a new binary.
 ///
-/// If the process runs this very binary, it gets SIGHUP. If it runs another one, because the file was replaced, this one is started
-/// with its arguments and `--upgrade`, and takes its place without a refused connection. Either way the configuration is
-/// checked before; if it has errors, nothing happens.
+/// If the process runs this very binary, it gets SIGHUP. If it runs another one, because the file was replaced, it gets SIGUSR2: it
+/// starts this one, which checks the configuration and takes its place without a refused connection. Waits until that is done, and
+/// says how it went; if it failed, the process serves on as before.
 #[derive(Args, Debug)]
 pub struct Reload {
     /// The running gateway.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
+    /// The gateway itself runs this at SIGUSR2: start a successor.
+    #[arg(long, hide = true)]
+    within: bool,
 }
 
 /// Longest wait for an upgrade: both processes give up before.
 const UPGRADE_MAX: Duration = Duration::from_secs(85);
 
-/// How often we look whether the successor lives.
+/// Longest wait for the outcome; systemd waits 90 s for a reload.
+const OUTCOME_MAX: Duration = Duration::from_secs(88);
+
+/// How often we look whether the other lives.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Where systemd keeps what `LoadCredential=` names. It shows them to a service, but not to the command that reloads it.
-const CREDENTIALS: &str = "`/run/credentials/";
-
-/// How far a configuration could be read.
-enum Checked {
-    Whole,
-    /// All but files that only the service may read.
-    WithoutCredentials,
-}
+/// How long an outcome may be on its way when the process is gone: what it started may still tell.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A process that runs.
 struct Running {
     pid: Pid,
+    user: u32,
     arguments: Vec<String>,
     directory: PathBuf,
     /// Device and number of the file that it runs.
@@ -66,15 +63,13 @@ impl Reload {
         let running = Running::at(self.pid).with_context(gone)?;
         // Its paths are relative to this.
         std::env::set_current_dir(&running.directory).context("its working directory is gone")?;
-        let checked = running.check()?;
-        match (running.binary == binary_at("self")?, checked) {
-            // What could not be read here the process reads itself, and stays as it is if that is wrong.
-            (true, _) => running.signal(Signal::HUP)?,
-            (false, Checked::Whole) => running.upgrade()?,
-            (false, Checked::WithoutCredentials) => bail!(
-                "the configuration names credentials (LoadCredential=), which systemd shows to the service alone: a successor started here could not \
-                 read them. Nothing was changed; restart the service instead"
-            ),
+        match self.within {
+            false => running.ask()?,
+            true => {
+                let outcome = running.upgrade();
+                tell_asker(outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
+                outcome?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -88,27 +83,48 @@ impl Running {
         let arguments = line.split(|byte| *byte == 0).map(|word| Ok(String::from_utf8(word.to_vec())?));
         Ok(Self {
             pid: Pid::from_raw(pid).context("0 is no process")?,
+            user: fs::metadata(known(""))?.uid(),
             arguments: arguments.collect::<anyhow::Result<_>>()?,
             directory: fs::read_link(known("cwd"))?,
             binary: binary_at(&pid.to_string())?,
         })
     }
 
-    /// Its configuration as this binary reads it, so that what is wrong with it is told here.
-    fn check(&self) -> anyhow::Result<Checked> {
-        let Ok(Cli { command: Command::Run(run) }) = Cli::try_parse_from(&self.arguments) else {
-            bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" "))
-        };
-        let loaded = Arc::new(load::load(run.path()));
+    /// Asks it by a signal, and waits for what it tells.
+    fn ask(&self) -> anyhow::Result<()> {
+        self.command()?;
+        let asker = Asker::of(self.user).context("what it tells could not be heard")?;
+        self.signal(if self.binary == binary_at("self")? { Signal::HUP } else { Signal::USR2 })?;
+        let (until, mut late) = (Instant::now() + OUTCOME_MAX, None);
+        while Instant::now() < until {
+            match asker.hear(LOOK) {
+                Some(outcome) => return outcome.map_err(anyhow::Error::msg),
+                None if test_kill_process(self.pid).is_ok() => {}
+                None => ensure!(Instant::now() < *late.get_or_insert(Instant::now() + LATE), "process {} ended", self.pid),
+            }
+        }
+        bail!("process {} has not said within {OUTCOME_MAX:?} how it went", self.pid)
+    }
+
+    /// What it was told to do.
+    fn command(&self) -> anyhow::Result<super::run::Run> {
+        match Cli::try_parse_from(&self.arguments) {
+            Ok(Cli { command: Command::Run(run) }) => Ok(run),
+            _ => bail!("process {} is no `banyan run` that this binary could follow: {}", self.pid, self.arguments.join(" ")),
+        }
+    }
+
+    /// Its configuration as this binary reads it, so that what is wrong with it is told at once.
+    fn check(&self) -> anyhow::Result<()> {
+        let loaded = Arc::new(load::load(self.command()?.path()));
         let problems = live::check(&loaded);
-        let hidden = |problem: &&Problem| problem.message.contains(CREDENTIALS);
-        let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+        let rendered = || loaded.sources.render(&problems, Colour::Never);
         ensure!(
-            errors.iter().all(hidden),
+            !problems.iter().any(|problem| problem.is_error()),
             "the configuration has errors, nothing was changed\n{}",
-            loaded.sources.render(&problems, Colour::Never)
+            rendered()
         );
-        Ok(if errors.is_empty() { Checked::Whole } else { Checked::WithoutCredentials })
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -116,6 +132,7 @@ impl Running {
     }
 
     fn upgrade(&self) -> anyhow::Result<()> {
+        self.check()?;
         let ear = Ear::open()?;
         let mut successor = self.successor(&ear.path)?;
         let outcome = self.signal(Signal::QUIT).and_then(|()| taken_over(&mut successor, &ear));
@@ -128,7 +145,11 @@ impl Running {
 
     /// Starts this binary with the arguments of the other. It tells at `ear` that it is ready.
     fn successor(&self, ear: &Path) -> anyhow::Result<Child> {
-        let mut process = Process::new(std::env::current_exe()?);
+        // Not by its path: there it may not be executable for the service.
+        let mut process = Process::new("/proc/self/exe");
+        if let Some(first) = self.arguments.first() {
+            process.arg0(first);
+        }
         process.args(self.arguments.iter().skip(1));
         if !self.arguments.iter().any(|argument| argument == "--upgrade") {
             process.arg("--upgrade");
@@ -154,7 +175,7 @@ struct Ear {
 
 impl Ear {
     fn open() -> anyhow::Result<Self> {
-        let path = runtime_directory().join(format!("reload-{}.sock", std::process::id()));
+        let path = runtime_directory().join(format!("successor-{}.sock", std::process::id()));
         // One that was left behind by a process of the same number.
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;

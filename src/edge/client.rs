@@ -197,7 +197,8 @@ impl Client {
             gate.hurry();
         }
         let (tunnel, gathered) = (&mut self.tunnel, &mut self.gathered);
-        let too_late = tunnel.as_mut().is_some_and(|tunnel| {
+        let mut parting = tunnel.as_mut().filter(|_| self.door.live.is(Stage::Parting));
+        let too_late = parting.as_mut().is_some_and(|tunnel| {
             // What it says stands behind what was sent.
             let out = gathered.poll_out(&mut self.stream, cx);
             matches!(out, Poll::Ready(Ok(()))) && tunnel.poll_part(&mut self.stream, cx).is_ready()
@@ -208,7 +209,8 @@ impl Client {
     /// How many of these bytes may be written, if not all: behind a Close of ours stands nothing.
     fn poll_room(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
         self.poll_end(cx)?;
-        Ok(self.tunnel.as_ref().map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
+        let parting = self.tunnel.as_ref().filter(|_| self.door.live.is(Stage::Parting));
+        Ok(parting.map_or(bytes.len(), |tunnel| tunnel.may_send(bytes)))
     }
 
     /// Looks at what was written.

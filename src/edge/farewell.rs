@@ -19,14 +19,17 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Most bytes that we read on.
 const LINGER_MAX: usize = 1 << 20;
 
-/// A last answer, the end of what we send, and the wait for the client's.
+/// How long a connection that flooded us stays as it is, unread. What is sent on it waits in the client's own memory then, and who opens
+/// the next one only when this one ends does so seldom.
+const IGNORED: Duration = Duration::from_secs(5);
+
+/// A last answer, the end of what we send, and what comes after.
 #[derive(Debug)]
 pub struct Farewell {
     /// What is left of the answer.
     answer: Bytes,
     step: Step,
-    /// Whether the client's end is waited for.
-    lingers: bool,
+    then: Then,
     read: usize,
     due: Instant,
     timer: Timer,
@@ -40,9 +43,21 @@ enum Step {
     Linger,
 }
 
+/// What comes after the last answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    /// The connection is closed.
+    Close,
+    /// The client's end is waited for.
+    Linger,
+    /// The client is left alone for a while.
+    Ignore,
+}
+
 impl Farewell {
     pub fn new(answer: Bytes) -> Self {
-        Self { answer, step: Step::Write, lingers: true, read: 0, due: Instant::now() + LINGER, timer: Timer::default() }
+        let due = Instant::now() + LINGER;
+        Self { answer, step: Step::Write, then: Then::Linger, read: 0, due, timer: Timer::default() }
     }
 
     /// Says this first, which was to be written before.
@@ -57,7 +72,12 @@ impl Farewell {
 
     /// Nothing is said, and the client's end is not waited for.
     pub fn brief() -> Self {
-        Self { lingers: false, ..Self::new(Bytes::new()) }
+        Self { then: Then::Close, ..Self::new(Bytes::new()) }
+    }
+
+    /// To a client that floods us. Nothing of it is read any more.
+    pub fn ignoring(answer: Bytes) -> Self {
+        Self { then: Then::Ignore, due: Instant::now() + IGNORED, ..Self::new(answer) }
     }
 
     /// Ends the connection.
@@ -88,11 +108,14 @@ impl Farewell {
                 },
                 Step::Flush => {
                     ready!(stream.poll_flush(cx))?;
+                    if self.then == Then::Ignore {
+                        return Poll::Pending;
+                    }
                     Step::Shutdown
                 }
                 Step::Shutdown => {
                     ready!(stream.poll_shutdown(cx))?;
-                    if !self.lingers {
+                    if self.then == Then::Close {
                         return Poll::Ready(Ok(()));
                     }
                     Step::Linger
@@ -132,6 +155,26 @@ mod tests {
         let mut farewell = Farewell::new(Bytes::from_static(b"no"));
         let (answer, ()) = tokio::join!(client, farewell.part(&mut near));
         assert_eq!(answer, b"no");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_floods_is_told_so_and_then_left_alone() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near: Stream = Box::new(near);
+        let client = async {
+            let mut answer = [0; 2];
+            far.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"no");
+            far.write_all(&[b'x'; 64]).await.unwrap();
+            assert!(tokio::time::timeout(IGNORED * 2, far.write_all(b"x")).await.is_err(), "nobody reads");
+        };
+        let begun = tokio::time::Instant::now();
+        let farewell = async {
+            Farewell::ignoring(Bytes::from_static(b"no")).part(&mut near).await;
+            begun.elapsed()
+        };
+        let ((), took) = tokio::join!(client, farewell);
+        assert!((IGNORED..IGNORED * 2).contains(&took), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,13 +7,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use http::StatusCode;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     listeners::{L4BufferSettings, Listeners},
@@ -48,6 +49,8 @@ mod proxied;
 mod refusal;
 pub mod tls;
 mod websocket;
+
+pub use self::websocket::PARTING_MAX;
 
 /// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. What is written
 /// is gathered by [`gather`].
@@ -128,6 +131,7 @@ where
             carried: AtomicU32::new(0),
             open: AtomicU32::new(0),
             timer: Mutex::default(),
+            heads: AtomicUsize::new(0),
             end: watch::Sender::new(false),
         };
         Arc::new(requests).carry(client, door.old_at(opened)).await;
@@ -167,6 +171,13 @@ async fn open(stream: Stream, door: &Arc<Door>, place: &mut Place, due: Instant)
     Client::meet(stream, door.clone(), due).await.map_err(|_| "closed".into())
 }
 
+/// Header lists that one HTTP/2 connection may hold at once, in lists of the longest length: HPACK makes so long a list of a hundred bytes, and a
+/// client could have one for each stream.
+const HEADS_MAX: usize = 16;
+
+/// What a field counts beside its name and value, in bytes (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
 /// Who connects.
 fn peer(stream: &Stream) -> SocketAddr {
     let digest = stream.get_socket_digest();
@@ -202,6 +213,8 @@ struct Requests<G> {
     open: AtomicU32,
     /// What the clock of a request needs, handed on from one to the next.
     timer: Mutex<Timer>,
+    /// Bytes of their header lists, over HTTP/2.
+    heads: AtomicUsize,
     /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
     /// on is carried to its end. Pingora takes it for the end of the process, which would have it do the same.
     end: watch::Sender<bool>,
@@ -294,6 +307,37 @@ fn session(client: Box<Client>, settings: Option<HttpPersistentSettings>) -> Ser
     session
 }
 
+impl<G> Requests<G> {
+    /// Holds a request's header list, if the connection may hold that much more.
+    fn heads_with(&self, session: &ServerSession) -> Option<Held<'_>> {
+        let fields = session.req_header().headers.iter();
+        let size = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
+        let most = (self.door.header_list as usize).saturating_mul(HEADS_MAX);
+        let held = Held { all: &self.heads, size };
+        (self.heads.fetch_add(size, Relaxed).saturating_add(size) <= most).then_some(held)
+    }
+
+    async fn refuse_head(&self, mut session: ServerSession) -> Option<ReusedHttpStream> {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16();
+        self.door.metrics.refused_head("connection_headers", status);
+        // A client that is gone has no use for it.
+        let _ = session.respond_error(status).await;
+        None
+    }
+}
+
+/// Bytes of the connection's header lists, until they are let go.
+struct Held<'a> {
+    all: &'a AtomicUsize,
+    size: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.size, Relaxed);
+    }
+}
+
 #[async_trait]
 impl<G> HttpServerApp for Requests<G>
 where
@@ -306,6 +350,13 @@ where
             self.end.send_replace(true);
         }
         let _open = Counted::one_more(&self.open);
+        let _head = match &session {
+            ServerSession::H2(_) => match self.heads_with(&session) {
+                Some(head) => Some(head),
+                None => return self.refuse_head(session).await,
+            },
+            _ => None,
+        };
         let mut timer = std::mem::take(&mut *self.timer());
         let reused = Clock::drive(self.door.terms, &mut timer, self.proxy.process_new_http(session, shutdown)).await;
         *self.timer() = timer;

@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use crate::deadline::Timer;
 
 /// Longest time from our Close until client and service have parted.
-const PARTING_MAX: Duration = Duration::from_secs(5);
+pub const PARTING_MAX: Duration = Duration::from_secs(5);
 
 /// A Close frame, not masked, with the code 1001 and why.
 const GOING_AWAY: &[u8] = b"\x88\x0c\x03\xe9going away";

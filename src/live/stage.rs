@@ -14,6 +14,8 @@ pub enum Stage {
     Leaving,
     /// What has begun may finish, and every client is to open its next connection elsewhere.
     Closing,
+    /// What would go on for ever is told to end: WebSockets.
+    Parting,
     /// What is left ends now.
     Cut,
 }

@@ -4,7 +4,10 @@
 //! names an upstream; `upstream_peer` picks an endpoint; the response hooks go the way back; `logging` ends it.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
-    protocols::Digest,
+    protocols::{Digest, http::ServerSession},
     upstreams::peer::{HttpPeer, Peer},
 };
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -186,6 +189,14 @@ impl Gateway {
     }
 }
 
+/// The client has cancelled its stream already, so nobody would read the answer. Floods are made of such (CVE-2023-44487); no service is to
+/// feel them.
+async fn is_taken_back(session: &mut Session) -> bool {
+    let ServerSession::H2(stream) = session.as_downstream_mut() else { return false };
+    let mut end = stream.idle();
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut end).poll(cx).is_ready())).await
+}
+
 /// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
 /// asked: it would have to be waited for, and HTTP/2 services cannot say it.
 async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
@@ -246,6 +257,7 @@ impl ProxyHttp for Gateway {
                 self.answer(session, ctx, answer).await?;
                 Ok(true)
             }
+            Ok(None) if is_taken_back(session).await => Err(Error::new_down(ErrorType::ConnectionClosed)),
             Ok(None) => {
                 set_timeouts(ctx, session);
                 send_continue(session).await?;

@@ -16,7 +16,7 @@ use super::{
     notify::{Supervisor, serving},
     signals::{self, End, Ender},
     sockets::Shutters,
-    upgrade::{Accession, Estate, Handover},
+    upgrade::{Accession, Estate, Handover, summon},
     watchdog::{Asleep, period_of_environment},
 };
 use crate::live::{Live, Stage};
@@ -48,6 +48,14 @@ pub struct Errand {
     pub handover: Handover,
 }
 
+/// Signals that wish for a successor.
+struct Wishes {
+    /// SIGQUIT: one comes, or has come.
+    hand_over: Option<Signal>,
+    /// SIGUSR2: one is to be started.
+    summon: Option<Signal>,
+}
+
 /// Why the process ends before it should.
 pub type Failure = Arc<OnceLock<String>>;
 
@@ -58,7 +66,7 @@ impl Herald {
     }
 
     /// Until a successor has taken over. Not to be polled on when the listeners close: it holds their sockets.
-    async fn serve(&self, errand: Errand, mut quits: Option<Signal>) {
+    async fn serve(&self, errand: Errand, mut wishes: Wishes) {
         let Errand { probe, accession, mut handover } = errand;
         self.ready().await;
         self.shutters.raise();
@@ -79,8 +87,10 @@ impl Herald {
             }
         }
         handover.watchdog = estate.watchdog;
-        handover.at_signal(&mut quits).await;
-        self.end();
+        tokio::select! {
+            () = handover.at_signal(&mut wishes.hand_over) => self.end(),
+            () = summon::at_signal(&mut wishes.summon) => {}
+        }
     }
 
     /// The same moment that `/readyz` tells of.
@@ -115,12 +125,13 @@ impl Herald {
 impl BackgroundService for Herald {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let Some(errand) = self.errand.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let quits = signals::listen(SignalKind::quit());
+        let wishes =
+            Wishes { hand_over: signals::listen(SignalKind::quit()), summon: signals::listen(SignalKind::user_defined2()) };
         let mut stages = self.live.stages();
         tokio::select! {
             biased;
             _ = stages.wait_for(|stage| *stage >= Stage::Leaving) => {}
-            () = async { self.serve(errand, quits).await; std::future::pending().await } => {}
+            () = async { self.serve(errand, wishes).await; std::future::pending().await } => {}
         }
         tokio::select! {
             () = self.tell_of_the_drain() => {}

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use pingora_core::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{runtime::Handle, signal::unix::SignalKind};
 
-use super::{notify::Supervisor, signals, watch::Watch};
+use super::{asker, notify::Supervisor, signals, watch::Watch};
 use crate::{live::Live, observe::access_log::Sink};
 
 /// The background service that reloads.
@@ -26,14 +26,20 @@ impl Keeper {
         self.live.stores().access_log.iter().for_each(Sink::reopen);
     }
 
-    /// Reads and compiles on a thread that may block.
-    async fn reload(&self) {
+    /// Reads and compiles on a thread that may block. A refusal was logged where it was found.
+    async fn reload(&self) -> Result<u64, String> {
         let (live, supervisor) = (self.live.clone(), self.supervisor.clone());
-        // A refusal was logged where it was found.
-        let reload = move || drop(supervisor.during_reload(&live, || live.reload()));
-        if let Err(fault) = tokio::task::spawn_blocking(reload).await {
+        let reload = move || supervisor.during_reload(&live, || live.reload());
+        tokio::task::spawn_blocking(reload).await.unwrap_or_else(|fault| {
             tracing::error!(%fault, "the reload broke off");
-        }
+            Err(fault.to_string())
+        })
+    }
+
+    /// Reloads for who sent SIGHUP, and tells how it went.
+    async fn reload_as_asked(&self) {
+        let fault = self.reload().await.err();
+        asker::tell(fault.map(|fault| format!("the configuration has errors, nothing was changed\n{fault}")).as_deref());
     }
 }
 
@@ -47,13 +53,14 @@ impl BackgroundService for Keeper {
         loop {
             // What changed before it was followed was not seen.
             if watch.follow(&self.live.watched()) {
-                self.reload().await;
+                // Nobody asked.
+                let _ = self.reload().await;
                 continue;
             }
             tokio::select! {
-                () = signals::next(&mut hangups) => self.reload().await,
+                () = signals::next(&mut hangups) => self.reload_as_asked().await,
                 () = signals::next(&mut rotations) => self.reopen_log(),
-                () = watch.changed() => self.reload().await,
+                () = watch.changed() => drop(self.reload().await),
                 _ = shutdown.changed() => return,
             }
         }

@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod activation;
+mod asker;
 mod fault;
 mod files;
 mod herald;
@@ -43,7 +44,11 @@ mod upgrade;
 mod watch;
 mod watchdog;
 
-pub use self::{fault::Fault, upgrade::runtime_directory};
+pub use self::{
+    asker::{Asker, tell as tell_asker},
+    fault::Fault,
+    upgrade::runtime_directory,
+};
 
 /// How the process comes to its sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,13 +177,14 @@ fn exposition(live: &Live) -> String {
     live.stores().metrics.render(endpoints)
 }
 
-/// From here on SIGHUP, SIGUSR1 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it
+/// From here on SIGHUP, SIGUSR1, SIGUSR2 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it
 /// does, and the log was opened just before.
 fn hold_signals() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(Fault::Runtime)?;
     let _inside = runtime.enter();
     drop(signals::listen(SignalKind::hangup()));
     drop(signals::listen(SignalKind::user_defined1()));
+    drop(signals::listen(SignalKind::user_defined2()));
     drop(signals::listen(SignalKind::quit()));
     Ok(())
 }

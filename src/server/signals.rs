@@ -1,6 +1,7 @@
 //! Signals that end the process, and how it ends. SIGTERM lets what is in flight finish; SIGINT does not wait.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,10 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-use crate::live::{Live, Stage};
+use crate::{
+    edge::PARTING_MAX,
+    live::{Live, Stage},
+};
 
 /// How often the drain looks whether something is left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -32,7 +36,6 @@ pub enum End {
     /// SIGINT, or a second SIGTERM: what is left is cut.
     Quick,
     /// A successor listens on the same sockets: drain, with nothing to wait for first.
-    #[allow(dead_code, reason = "the upgrade of the same release says so")]
     Succeeded,
 }
 
@@ -54,7 +57,6 @@ impl Signals {
         Self { live, listeners: watch::Sender::default(), admin: watch::Sender::default(), ender, told: Mutex::new(told) }
     }
 
-    #[allow(dead_code, reason = "the upgrade of the same release asks for it")]
     pub fn ender(&self) -> Ender {
         self.ender.clone()
     }
@@ -81,7 +83,16 @@ impl Signals {
         }
         self.listeners.send_replace(true);
         self.live.enter(Stage::Closing);
-        if timeout_at(deadline.into(), self.nothing_left()).await.is_err() {
+        let mut nothing_left = pin!(self.nothing_left());
+        if end == End::Succeeded {
+            // A successor serves: there is time.
+            let parting = deadline.checked_sub(PARTING_MAX).unwrap_or(deadline);
+            if timeout_at(parting.into(), &mut nothing_left).await.is_ok() {
+                return;
+            }
+        }
+        self.live.enter(Stage::Parting);
+        if timeout_at(deadline.into(), nothing_left).await.is_err() {
             let stores = self.live.stores();
             let (requests, connections) = (stores.in_flight(), stores.held());
             tracing::warn!(requests, connections, "the deadline of the drain has come, what is left is cut");
@@ -125,6 +136,7 @@ impl ShutdownSignalWatch for Signals {
                 // What a successor began, a first SIGTERM would have begun.
                 if end == End::Succeeded {
                     next(&mut terminate).await;
+                    self.live.enter(Stage::Parting);
                 }
                 next(&mut terminate).await;
             };

@@ -19,7 +19,7 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
-use self::attack::{Attack, Plan, Sent};
+use self::attack::{Attack, Count, Plan};
 use crate::harness::{Gateway, Origin, eventually, origin::ok};
 
 /// Longest time that an answer may take under attack.
@@ -58,12 +58,12 @@ fn warm(origin: &Origin) -> (Gateway, u64) {
 /// Attacks a gateway; dropped, it stops.
 struct Siege {
     _attackers: Runtime,
-    sent: Arc<Sent>,
+    sent: Arc<Count>,
 }
 
 fn besiege(gateway: &Gateway, attack: Attack, connections: usize, rate: u32) -> Siege {
     let attackers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let sent = Arc::new(Sent::default());
+    let sent = Arc::new(Count::default());
     let plan = Plan { attack, target: gateway.web(), connections, rate, hello: Arc::default() };
     attackers.spawn(attack::run(plan, sent.clone()));
     Siege { _attackers: attackers, sent }

@@ -61,13 +61,13 @@ fn each_flood_ends_its_connection_alone_and_is_counted() {
     let mut gateway = Gateway::before(&origin);
     let mut bystander = Raw::open(&gateway);
     let mut due = std::collections::BTreeMap::<_, u32>::new();
+    let mut flooded = Vec::new();
     for (n, (kind, code, sent)) in floods().into_iter().enumerate() {
         let mut raw = Raw::open(&gateway);
         raw.send(&sent);
-        // What is still sent to a connection that is closed may have taken the last word with it.
-        let goaway = raw.until(|frame| frame.kind == GOAWAY);
-        assert!(goaway.as_ref().is_none_or(|goaway| goaway.code() == code), "{kind}: {goaway:?}");
-        assert!(raw.ends(), "{kind}");
+        let goaway = raw.until(|frame| frame.kind == GOAWAY).unwrap_or_else(|| panic!("{kind}: no last word"));
+        assert_eq!(goaway.code(), code, "{kind}");
+        flooded.push((kind, raw));
         *due.entry(kind).or_default() += 1;
         let sample = format!("banyan_http2_floods_total{{kind=\"{kind}\",listener=\"web\"}}");
         let count = f64::from(due[kind]);
@@ -75,6 +75,9 @@ fn each_flood_ends_its_connection_alone_and_is_counted() {
         bystander.send(&request(2 * u32::try_from(n).unwrap() + 1));
         let head = bystander.until(|frame| frame.kind == HEADERS).unwrap_or_else(|| panic!("{kind} ended another connection"));
         assert_eq!(head.status(), "200", "{kind}");
+    }
+    for (kind, mut raw) in flooded {
+        assert!(raw.ends(), "{kind}: left alone for a while, then closed");
     }
     for (code, least) in [("enhance_your_calm", 1.0), ("frame_size_error", 1.0)] {
         let sample = format!("banyan_http2_ended_total{{code=\"{code}\",frame=\"goaway\",listener=\"web\"}}");
@@ -103,6 +106,23 @@ fn resets_that_a_client_provokes_are_a_flood_too() {
     assert!(raw.ends());
     assert_eq!(gateway.metric("banyan_http2_floods_total{kind=\"reset\",listener=\"web\"}"), Some(1.0));
     assert_eq!(gateway.get("/").status, 200);
+    gateway.assert_sound();
+}
+
+/// Rapid reset (CVE-2023-44487): what is cancelled as it comes costs the service nothing.
+#[test]
+fn a_stream_that_is_cancelled_at_once_does_not_reach_the_service() {
+    let origin = Origin::text("x");
+    let mut gateway = Gateway::before(&origin);
+    let mut raw = Raw::open(&gateway);
+    let cancelled = |stream: u32| [request(stream), frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat();
+    raw.send(&streams(10).flat_map(cancelled).chain(request(21)).collect::<Vec<u8>>());
+    let head = raw.until(|frame| frame.kind == HEADERS).expect("the stream that was not cancelled is answered");
+    assert_eq!((head.stream, head.status()), (21, "200".to_owned()));
+    eventually("each is logged as its client's doing", || {
+        (gateway.stdout.text().lines().filter(|line| line.contains("\"flag\":\"DC\"")).count() == 10).then_some(())
+    });
+    assert_eq!(origin.requests().len(), 1);
     gateway.assert_sound();
 }
 
@@ -151,6 +171,28 @@ fn streams_beyond_the_cap_are_refused_and_may_come_again() {
     assert_eq!(origin.count(), 4);
     let sample = "banyan_http2_ended_total{code=\"refused_stream\",frame=\"rst_stream\",listener=\"web\"}";
     assert_eq!(gateway.metric(sample), Some(2.0));
+}
+
+/// A hundred bytes of HPACK can stand for the longest list that is allowed, on each stream.
+#[test]
+fn the_header_lists_of_a_connection_are_bounded_together() {
+    let (origin, go) = held();
+    let mut gateway = limited(&origin, "limits: { headers: 2KiB }");
+    let mut raw = Raw::open(&gateway);
+    let field = "y".repeat(120);
+    let fields = [GET.as_slice(), &[("x-a", field.as_str()); 11]].concat();
+    let heavy = |stream: u32| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields));
+    raw.send(&streams(30).flat_map(heavy).collect::<Vec<u8>>());
+    let refused = raw.until(|frame| frame.kind == HEADERS).expect("an answer while the service is silent");
+    assert_ne!(refused.status(), "200");
+    let sample = "banyan_request_heads_refused_total{listener=\"web\",reason=\"connection_headers\"}";
+    let refused = eventually("the others are refused", || gateway.metric(sample).filter(|count| *count >= 10.0));
+    assert!(refused <= 12.0, "sixteen times 2 KiB are held: {refused}");
+    (0..30).for_each(|_| go.send(()).unwrap());
+    eventually("the rest is answered", || (gateway.metric("banyan_requests_in_flight{route=\"all\"}")? == 0.0).then_some(()));
+    raw.send(&heavy(61));
+    assert_eq!(raw.until(|frame| (frame.kind, frame.stream) == (HEADERS, 61)).expect("an answer").status(), "200");
+    gateway.assert_sound();
 }
 
 #[test]

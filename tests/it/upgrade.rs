@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -21,6 +21,7 @@ use std::{
 
 use crate::harness::{
     Connection, Gateway, Origin, PATIENCE,
+    chat::{self, Chat},
     ear::Ear,
     eventually,
     gateway::{Start, run},
@@ -118,7 +119,7 @@ impl Barrier {
 /// What a download sends before the barrier, and behind it.
 const HALF: usize = 300_000;
 
-/// Answers at once, but for downloads, which stop half way until the barrier opens, and upgrades, whose bytes it sends back.
+/// Answers at once, but for downloads, which stop half way until the barrier opens.
 fn origin(barrier: &Barrier) -> Origin {
     let barrier = barrier.clone();
     Origin::script(move |visit| {
@@ -130,14 +131,6 @@ fn origin(barrier: &Barrier) -> Origin {
                     barrier.pass();
                     visit.wire.send(vec![b'b'; HALF])?;
                 }
-                "/socket" => {
-                    visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
-                    let mut buffer = [0; 1024];
-                    while let read @ 1.. = visit.wire.some(&mut buffer)? {
-                        visit.wire.send(buffer[..read].to_ascii_uppercase())?;
-                    }
-                    return Ok(());
-                }
                 _ => visit.wire.send(ok("quick"))?,
             }
         }
@@ -146,8 +139,11 @@ fn origin(barrier: &Barrier) -> Origin {
 }
 
 fn before(origin: &Origin) -> String {
+    let chat = chat::service();
     format!(
-        "process: {{ drain: {{ deadline: 60s }} }}\nupstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ all: {{ to: {{ upstream: one }} }} }}"
+        "process: {{ drain: {{ deadline: 60s }} }}\n\
+         upstreams: {{ one: {{ endpoints: [\"{origin}\"] }}, chat: {{ endpoints: [\"{chat}\"] }} }}\n\
+         routes: {{ chat: {{ match: {{ path: /chat }}, to: {{ upstream: chat }} }}, all: {{ to: {{ upstream: one }} }} }}"
     )
 }
 
@@ -179,7 +175,7 @@ fn no_request_fails_in_three_upgrades_under_load_and_streams_end_on_the_old_proc
     for _ in 0..3 {
         load.flows(200);
         let old = gateways.last().unwrap();
-        streams.push((downloading(old), old.upgraded("/socket")));
+        streams.push((downloading(old), Chat::open(old.web(), "/chat").conversation()));
         let new = old.succeeded();
         load.flows(200);
         gateways.push(new);
@@ -192,16 +188,45 @@ fn no_request_fails_in_three_upgrades_under_load_and_streams_end_on_the_old_proc
     let (new, old) = gateways.split_last_mut().unwrap();
     assert!(old.iter_mut().all(Gateway::is_running), "each has a stream to end");
     barrier.open();
-    for (mut download, mut socket) in streams {
+    for (mut download, chat) in streams {
         assert_eq!(download.exactly(HALF), vec![b'b'; HALF]);
-        socket.send("more");
-        assert_eq!(socket.exactly(4), b"MORE", "an upgraded connection of the old process");
+        let exchanges = chat.end().expect("a WebSocket of the old process");
+        assert!(exchanges > 0);
     }
     for old in old {
         assert!(old.exit().success(), "{}", old.stderr.text());
     }
     new.assert_sound();
     assert_serves(new, "quick");
+}
+
+#[test]
+fn a_websocket_of_the_old_process_is_closed_only_shortly_before_the_deadline() {
+    let gateway =
+        format!("process: {{ drain: {{ deadline: 7s }} }}\nupstreams: {{ chat: {{ endpoints: [\"{}\"] }} }}\n", chat::service());
+    let mut old = Start::on(&format!("{gateway}routes: {{ chat: {{ to: {{ upstream: chat }} }} }}")).ready();
+    let mut chat = Chat::open(old.web(), "/chat");
+    let _new = old.succeeded();
+    let succeeded = Instant::now();
+    chat.exchange("still here").expect("the successor has time");
+    assert_eq!(chat.closed(), Some((1001, "going away".to_owned())));
+    let closed = succeeded.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&closed), "5 s before the deadline, not after {closed:?}");
+    assert!(old.exit().success());
+    assert!(succeeded.elapsed() < Duration::from_secs(7), "nothing was left to wait for");
+}
+
+#[test]
+fn a_termination_closes_the_websockets_that_an_upgrade_left() {
+    let gateway =
+        format!("process: {{ drain: {{ deadline: 10m }} }}\nupstreams: {{ chat: {{ endpoints: [\"{}\"] }} }}\n", chat::service());
+    let mut old = Start::on(&format!("{gateway}routes: {{ chat: {{ to: {{ upstream: chat }} }} }}")).ready();
+    let mut chat = Chat::open(old.web(), "/chat");
+    let _new = old.succeeded();
+    chat.exchange("still here").unwrap();
+    old.signal("TERM");
+    assert_eq!(chat.closed(), Some((1001, "going away".to_owned())));
+    assert!(old.exit().success());
 }
 
 #[test]
@@ -353,11 +378,29 @@ fn open_to_all(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The binary once more, as an update would put it down: another file.
+/// The binary once more, in a file of its own.
 fn copy_of_binary(dir: &Path) -> PathBuf {
-    let copy = dir.join("banyan.new");
+    let copy = dir.join("banyan");
     fs::copy(env!("CARGO_BIN_EXE_banyan"), &copy).unwrap();
     copy
+}
+
+/// Puts another file in the place of a binary that runs, as an update does.
+fn update(binary: &Path) {
+    let next = binary.with_extension("next");
+    fs::copy(env!("CARGO_BIN_EXE_banyan"), &next).unwrap();
+    fs::rename(next, binary).unwrap();
+}
+
+/// A gateway whose binary may be updated.
+fn updatable(yaml: &str, ear: Option<&Ear>, dir: tempfile::TempDir) -> (Gateway, PathBuf) {
+    let binary = copy_of_binary(dir.path());
+    let start = Start::on(yaml).binary(binary.clone()).dir(dir);
+    let start = match ear {
+        Some(ear) => start.env("NOTIFY_SOCKET", ear.name()),
+        None => start,
+    };
+    (start.ready(), binary)
 }
 
 fn reload(binary: &Path, gateway: &Gateway) -> Command {
@@ -384,8 +427,8 @@ fn reload_loads_the_configuration_if_the_binary_is_the_same() {
     ear.until("READY=1");
     let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
     assert_eq!(code, 0, "{said}");
-    ear.until("STATUS=reloading");
-    ear.until("READY=1");
+    let said = ear.rest().concat();
+    assert!(said.contains("STATUS=reloading") && said.contains("READY=1"), "it is done when the command ends: {said}");
     gateway.assert_sound();
 }
 
@@ -399,19 +442,22 @@ fn reload_of_a_bad_configuration_fails_and_says_why() {
     gateway.assert_sound();
 }
 
-/// systemd shows `LoadCredential=` to the service, not to the command that reloads it.
 #[test]
-fn credentials_that_only_the_service_may_read_are_left_to_it() {
-    let mut gateway = Start::on(HERE).ready();
-    let secret = "${file:/run/credentials/banyan.service/secret_x}";
-    let cors = format!("policies: {{ cors: {{ origins: [\"{secret}\"] }} }}");
-    gateway.replace("banyan.yaml", &format!("listeners: {{ web: {{ address: {} }} }}\n{HERE}\n{cors}", gateway.web()));
+fn two_commands_do_not_wait_at_the_same_ear() {
+    let gateway = Start::on(HERE).ready();
+    let _ear = UnixListener::bind(gateway.dir().join("reload.sock")).unwrap();
     let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
-    assert_eq!(code, 0, "the service itself is asked to load it: {said}");
-    let (code, _, said) = run(&mut reload(&copy_of_binary(gateway.dir()), &gateway));
-    assert!(code != 0 && said.contains("restart the service"), "{said}");
-    assert_serves(&gateway, "here");
-    gateway.assert_sound();
+    assert!(code != 0 && said.contains("somebody else listens"), "{said}");
+}
+
+#[test]
+fn what_a_killed_command_left_behind_is_replaced() {
+    let gateway = Start::on(HERE).ready();
+    let ear = gateway.dir().join("reload.sock");
+    drop(UnixListener::bind(&ear).unwrap());
+    let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
+    assert_eq!(code, 0, "{said}");
+    assert!(!ear.exists());
 }
 
 #[test]
@@ -426,36 +472,63 @@ fn reload_of_what_is_no_gateway_fails_and_says_so() {
 }
 
 #[test]
-fn reload_upgrades_if_the_binary_is_another() {
+fn reload_upgrades_if_the_binary_was_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let ear = Ear::at(&dir.path().join("notify"));
-    let mut old = Start::on(HERE).dir(dir).env("NOTIFY_SOCKET", ear.name()).ready();
+    let (mut old, binary) = updatable(HERE, Some(&ear), dir);
     ear.until("READY=1");
-    let binary = copy_of_binary(old.dir());
-    let mut child = reload(&binary, &old).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let named = |said: &String| said.lines().find_map(|line| line.strip_prefix("MAINPID=").map(str::to_owned));
-    let successor = eventually("a new main process", || ear.next(Duration::from_millis(10)).as_ref().and_then(named));
+    update(&binary);
+    let (code, _, said) = run(&mut reload(&binary, &old));
+    assert_eq!(code, 0, "{said}");
+    let told = ear.rest();
+    let successor =
+        told.iter().flat_map(|said| said.lines()).find_map(|line| line.strip_prefix("MAINPID=")).expect("a new main process");
     let successor = Adopted(successor.parse().unwrap());
-    assert!(eventually("the end of the command", || child.try_wait().unwrap()).success());
     assert!(old.exit().success());
-    ear.until("READY=1");
     assert_eq!(fs::read_link(format!("/proc/{}/exe", successor.0)).unwrap(), binary);
     let arguments = fs::read_to_string(format!("/proc/{}/cmdline", successor.0)).unwrap();
-    let expected = ["run", "-c", &old.dir().join("banyan.yaml").display().to_string(), "--upgrade", ""].join("\0");
-    assert!(arguments.ends_with(&expected), "{arguments:?}");
+    let (binary, config) = (binary.display().to_string(), old.dir().join("banyan.yaml").display().to_string());
+    assert_eq!(arguments, [&binary, "run", "-c", &config, "--upgrade", ""].join("\0"));
     assert_serves(&old, "here");
+    let parent = fs::read_to_string(format!("/proc/{}/stat", successor.0)).unwrap();
+    assert_ne!(
+        parent.rsplit(") ").next().unwrap().split(' ').nth(1),
+        Some(old.pid().to_string().as_str()),
+        "not a child of the old one"
+    );
 }
 
 #[test]
 fn reload_with_a_successor_that_fails_says_so_and_the_old_process_carries_on() {
-    let mut old = Start::on(HERE).ready();
+    let (mut old, binary) = updatable(HERE, None, tempfile::tempdir().unwrap());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listeners = format!("web: {{ address: 127.0.0.1:<web> }}, more: {{ address: {} }}", taken.local_addr().unwrap());
     old.replace("banyan.yaml", &format!("listeners: {{ {listeners} }}\nadmin: {{ address: \"127.0.0.1:<admin>\" }}\n{HERE}"));
-    let binary = copy_of_binary(old.dir());
+    update(&binary);
     let (code, _, said) = run(&mut reload(&binary, &old));
-    assert!(code != 0 && said.contains("the successor ended before it was ready") && said.contains("listeners.more"), "{said}");
-    old.said("this process carries on");
+    assert!(code != 0 && said.contains("the successor ended before it was ready"), "{said}");
+    old.said("listeners.more");
+    old.said("no upgrade, this process carries on: the successor ended");
+    assert_serves(&old, "here");
+    old.assert_sound();
+}
+
+#[test]
+fn a_wish_for_a_successor_that_nobody_stands_behind_changes_nothing() {
+    let mut gateway = Start::on(HERE).ready();
+    gateway.signal("USR2");
+    gateway.said("no upgrade, this process carries on: nobody asks");
+    assert_serves(&gateway, "here");
+    gateway.assert_sound();
+}
+
+#[test]
+fn an_update_that_refuses_the_configuration_changes_nothing_and_says_why() {
+    let (mut old, binary) = updatable(HERE, None, tempfile::tempdir().unwrap());
+    old.replace("banyan.yaml", "nonsense: true");
+    update(&binary);
+    let (code, _, said) = run(&mut reload(&binary, &old));
+    assert!(code != 0 && said.contains("nonsense") && said.contains("nothing was changed"), "{said}");
     assert_serves(&old, "here");
     old.assert_sound();
 }

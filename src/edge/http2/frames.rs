@@ -155,7 +155,7 @@ impl Frame {
 /// A walk over the frames of one direction of a connection.
 ///
 /// Costs by the frame, not by the byte. Judges nothing: any bytes are frames.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames {
     /// Bytes still to pass over, before the next head.
     left: u32,
@@ -178,6 +178,16 @@ impl Frames {
     /// Everything so far was whole frames: the next byte begins one.
     pub const fn at_boundary(&self) -> bool {
         self.left == 0 && self.count == 0
+    }
+
+    /// Where in these bytes, which come next, the first frame begins that they hold from its start.
+    pub fn boundary_in(&self, bytes: &[u8]) -> Option<usize> {
+        let (mut ahead, mut rest) = (self.clone(), bytes);
+        if self.count > 0 {
+            ahead.next(&mut rest)?;
+        }
+        ahead.pass(&mut rest);
+        ahead.at_boundary().then_some(bytes.len() - rest.len())
     }
 
     /// Takes bytes up to and with the next frame's head. None once they are used up.
@@ -267,6 +277,19 @@ mod tests {
         check(b"\0\0\x03\0\x08\0\0\0\x01\x02\0\0", &[(Kind::Data, 0, 1, None)]);
         check(b"\0\0\x06\x01\x20\0\0\0\x01\0\0\0\0\0h", &[(Kind::Headers, 1, 1, None)]);
         check(b"\0\0\0\0\x08\0\0\0\x01", &[(Kind::Data, 0, 1, None)]);
+    }
+
+    #[test]
+    fn the_next_frame_begins_behind_what_is_left_of_this_one() {
+        let bytes = b"\0\0\x03\0\x01\0\0\0\x05abc\0\0\x04\x03\0\0\0\0\x09\0\0\0\x08\0\0";
+        for (cut, expected) in
+            [(0, Some(0)), (1, Some(11)), (8, Some(4)), (9, Some(3)), (12, Some(0)), (21, Some(4)), (23, Some(2)), (26, None)]
+        {
+            let (before, after) = bytes.split_at(cut);
+            let mut frames = Frames::sent();
+            walk(&mut frames, before);
+            assert_eq!(frames.boundary_in(after), expected, "cut at {cut}");
+        }
     }
 
     #[test]

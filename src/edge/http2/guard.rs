@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Code, Ended, Flood, Watch, goaway};
+use super::{Code, Ended, Flood, Watch, coalesce::coalesce, goaway};
 use crate::{
     deadline::Timer,
     edge::{door::Door, farewell::Farewell},
@@ -54,9 +54,14 @@ impl Guard {
             self.seen.advance(length);
         }
         let read = out.filled().get(before..).unwrap_or_default();
+        let boundary = self.watch.boundary_in(read);
         if let Err(flood) = self.watch.received(read, Instant::now) {
             out.set_filled(before);
             return Poll::Ready(Ok(Some(self.flooded(flood, door))));
+        }
+        if let Some(begin) = boundary.map(|boundary| before + boundary) {
+            let left = out.filled_mut().get_mut(begin..).map_or(0, coalesce);
+            out.set_filled(begin + left);
         }
         self.due = match (self.watch.is_waiting(), self.due) {
             (true, None) => Some(Instant::now() + door.http1.header_timeout),
@@ -83,15 +88,19 @@ impl Guard {
 
     fn flooded(&self, flood: Flood, door: &Door) -> Farewell {
         door.metrics.flood(flood.label());
-        self.farewell(flood.code(), door)
+        Farewell::ignoring(self.last_words(flood.code(), door))
+    }
+
+    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
+        Farewell::new(self.last_words(code, door))
     }
 
     /// Says why, if what was sent before is whole: inside of a frame it would be read as a part of that.
-    pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
+    fn last_words(&self, code: Code, door: &Door) -> Bytes {
         if !self.watch.at_boundary() {
-            return Farewell::new(Bytes::new());
+            return Bytes::new();
         }
         door.metrics.goaway(code.label());
-        Farewell::new(Bytes::copy_from_slice(&goaway(self.watch.last_stream(), code)))
+        Bytes::copy_from_slice(&goaway(self.watch.last_stream(), code))
     }
 }

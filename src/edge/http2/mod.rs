@@ -14,4 +14,5 @@ mod guard;
 mod watch;
 mod flood;
 mod budget;
+mod coalesce;
 mod frames;

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Longest payload of a frame, in bytes. Source: SETTINGS_MAX_FRAME_SIZE's default (RFC 9113 §6.5.2), which we do not raise.
-const FRAME_MAX: u32 = 16_384;
+pub const FRAME_MAX: u32 = 16_384;
 
 /// Most CONTINUATION frames of one header block, where the longest header list does not need more: with its HEADERS frame 144 KiB.
 /// Source: nghttp2's default. `h2` itself allows 6 with a header list of 64 KiB.
@@ -76,6 +76,11 @@ impl Watch {
             self.judge(&frame, &mut now).inspect_err(|flood| self.flood = Some(*flood))?;
         }
         Ok(())
+    }
+
+    /// Where in these bytes, which come next, the first frame begins that they hold from its start.
+    pub fn boundary_in(&self, bytes: &[u8]) -> Option<usize> {
+        self.received.boundary_in(bytes)
     }
 
     /// Sees what was written to the client: only the bytes that the socket took. Tells of each GOAWAY and RST_STREAM in it.

@@ -20,6 +20,7 @@ pub use self::{
 
 mod channel;
 mod handover;
+pub mod summon;
 mod takeover;
 
 /// The variable in which systemd names the runtime directory; several are separated by colons.

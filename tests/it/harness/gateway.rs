@@ -38,6 +38,8 @@ pub struct Start {
     inherited: Option<OwnedFd>,
     /// Take the place of another that runs in the folder.
     upgrade: bool,
+    /// Another file than the one that was built.
+    binary: Option<PathBuf>,
 }
 
 /// Ports by the names that stand for them in a configuration: `<web>`, `<admin>`, …
@@ -284,6 +286,12 @@ impl Start {
         self
     }
 
+    /// Another file than the one that was built.
+    pub fn binary(mut self, path: PathBuf) -> Self {
+        self.binary = Some(path);
+        self
+    }
+
     /// Starts it, and waits for nothing.
     pub fn launched(mut self) -> Gateway {
         let dir = self.dir.take().unwrap_or_else(folder);
@@ -328,9 +336,10 @@ impl Start {
             fs::write(path, ports.fill(text, dir.path())).unwrap();
         }
         let config: PathBuf = dir.path().join(self.config.unwrap_or("banyan.yaml"));
+        let binary = self.binary.as_deref().unwrap_or(Path::new(BINARY));
         let (mut command, stdin) = match &self.inherited {
-            None if self.upgrade => (banyan(["run", "--upgrade", "-c"]), Stdio::null()),
-            None => (banyan(["run", "-c"]), Stdio::null()),
+            None if self.upgrade => (of(binary, ["run", "--upgrade", "-c"]), Stdio::null()),
+            None => (of(binary, ["run", "-c"]), Stdio::null()),
             Some(socket) => (activated(), Stdio::from(socket.try_clone().unwrap())),
         };
         let mut child = command
@@ -400,9 +409,16 @@ fn with_listeners(yaml: &str) -> String {
     format!("{web}{admin}{yaml}\n")
 }
 
+/// The binary that was built.
+const BINARY: &str = env!("CARGO_BIN_EXE_banyan");
+
 /// A command of the binary.
 pub fn banyan<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_banyan"));
+    of(Path::new(BINARY), arguments)
+}
+
+fn of<'a>(binary: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(binary);
     command.args(arguments).env_remove("BANYAN_LOG").env("NO_COLOR", "1");
     command
 }

@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod cert;
+pub mod chat;
 pub mod client;
 pub mod ear;
 pub mod frames;
