@@ -60,8 +60,9 @@ lint: setup ## Formatting, clippy and documentation, none with a warning
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
 
-bench: setup ## Run the benches
+bench: setup ## Run the benches, and count a request's instructions
 	$(CARGO) bench
+	benches/instructions/run
 
 loadtest: setup ## Measure every hop beside nginx, HAProxy and a bare Pingora, for half an hour or so: see loadtests/README.md
 	@sh .ci/setup loadtests

@@ -14,13 +14,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use nix::sys::socket::{Shutdown, shutdown};
 use pingora_core::protocols::SocketDigest;
-use tokio::time::Sleep;
 
 use crate::{
     config::listener::ListenerLimits,
@@ -28,9 +27,11 @@ use crate::{
 };
 
 mod cork;
+mod timer;
 mod upload;
 
 pub use cork::Cork;
+pub use timer::Timer;
 use upload::Upload;
 
 tokio::task_local! {
@@ -150,37 +151,21 @@ impl Clock {
         });
     }
 
-    /// Carries a request under a clock of its own.
-    pub async fn drive<F: Future>(terms: Terms, request: F) -> F::Output {
+    /// Carries a request under a clock of its own. The timer may be another's, who needs it no more.
+    pub async fn drive<F: Future>(terms: Terms, timer: &mut Timer, request: F) -> F::Output {
         let clock = Arc::new(Self { terms, ..Self::default() });
         let mut request = std::pin::pin!(CURRENT.scope(clock.clone(), request));
-        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed = None;
-        std::future::poll_fn(|cx| clock.poll(request.as_mut(), timer.as_mut(), &mut armed, cx)).await
+        std::future::poll_fn(|cx| clock.poll(request.as_mut(), timer, cx)).await
     }
 
-    /// Polls the request; while it waits, a timer is armed. A deadline that moves on is looked at when the timer fires: so a stream
-    /// does not move the timer with each of its chunks.
-    fn poll<F: Future>(
-        &self,
-        mut request: Pin<&mut F>,
-        mut timer: Pin<&mut Sleep>,
-        armed: &mut Option<Instant>,
-        cx: &mut Context<'_>,
-    ) -> Poll<F::Output> {
+    /// Polls the request; while it waits, a timer is armed.
+    fn poll<F: Future>(&self, mut request: Pin<&mut F>, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<F::Output> {
         loop {
             if let Poll::Ready(done) = request.as_mut().poll(cx) {
                 return Poll::Ready(done);
             }
             let Some(next) = self.next() else { return Poll::Pending };
-            if armed.is_none_or(|armed| next < armed) {
-                timer.as_mut().reset(next.into());
-                *armed = Some(next);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            *armed = None;
+            ready!(timer.poll(next, cx));
             self.expire();
         }
     }
@@ -372,8 +357,12 @@ mod tests {
 
     use super::*;
 
+    async fn drive<F: Future>(request: F) -> F::Output {
+        Clock::drive(Terms::default(), &mut Timer::default(), request).await
+    }
+
     async fn read_under(set: impl FnOnce(&Clock)) -> (usize, Option<Expired>) {
-        Clock::drive(Terms::default(), async {
+        drive(async {
             let (mut near, _far) = UnixStream::pair().unwrap();
             let clock = Clock::current();
             clock.line(near.as_raw_fd(), None);
@@ -412,7 +401,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_moves_to_sooner_is_kept_too() {
         let begun = Instant::now();
-        let done = Clock::drive(Terms::default(), async {
+        let done = drive(async {
             let (mut near, _far) = UnixStream::pair().unwrap();
             let clock = Clock::current();
             clock.line(near.as_raw_fd(), None);
@@ -428,7 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_read_is_not_a_silent_service() {
-        let done = Clock::drive(Terms::default(), async {
+        let done = drive(async {
             let clock = Clock::current();
             clock.line(-1, None);
             clock.idle_for(Duration::from_millis(10));
@@ -450,7 +439,7 @@ mod tests {
             clock.line(-1, None);
             clock.head_came();
         };
-        let done = Clock::drive(Terms::default(), async {
+        let done = drive(async {
             let clock = Clock::current();
             streaming(&clock);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -474,7 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_whose_head_came_is_not_ended_by_its_old_deadlines() {
-        let done = Clock::drive(Terms::default(), async {
+        let done = drive(async {
             let clock = Clock::current();
             clock.line(-1, None);
             clock.response_by(Instant::now() + Duration::from_millis(10));

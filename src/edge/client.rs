@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     door::Door,
     farewell::Farewell,
+    gather::Gathered,
     http1::{Gate, Refused},
     http2::{Code, Guard},
     patience::Patience,
@@ -48,6 +49,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
+    gathered: Gathered,
     door: Arc<Door>,
     manner: Manner,
     /// What is left to write of our answer in place of one of Pingora's.
@@ -102,6 +104,7 @@ impl Client {
         };
         Ok(Self {
             stream,
+            gathered: Gathered::default(),
             door,
             manner,
             exchanged: None,
@@ -120,12 +123,13 @@ impl Client {
     }
 
     /// How the connection ends if nothing more is to be said on it.
-    fn farewell(&self) -> Farewell {
-        match &self.manner {
+    fn farewell(&mut self) -> Farewell {
+        let farewell = match &self.manner {
             Manner::Http1(gate) if gate.is_sending() => Farewell::new(Bytes::new()),
             Manner::Http2(guard) => guard.farewell(Code::NO_ERROR, &self.door),
             Manner::Http1(_) | Manner::Over(_) => Farewell::brief(),
-        }
+        };
+        farewell.behind(self.gathered.left())
     }
 
     pub const fn is_http2(&self) -> bool {
@@ -163,7 +167,7 @@ impl Client {
         let Manner::Http1(gate) = &self.manner else { return };
         let answer = refusal::answer(refused, gate.refused_head(), &self.stream, &self.door);
         let answer = if gate.is_foreign(refused) { Bytes::new() } else { answer };
-        self.manner = Manner::Over(Farewell::new(answer));
+        self.manner = Manner::Over(Farewell::new(answer).behind(self.gathered.left()));
     }
 
     /// Writes our answer in place of Pingora's, once; whatever Pingora writes besides is passed over.
@@ -192,8 +196,13 @@ impl Client {
         if let Manner::Http1(gate) = &mut self.manner {
             gate.hurry();
         }
-        let mut parting = self.tunnel.as_mut().filter(|_| self.door.live.is(Stage::Parting));
-        let too_late = parting.as_mut().is_some_and(|tunnel| tunnel.poll_part(&mut self.stream, cx).is_ready());
+        let (tunnel, gathered) = (&mut self.tunnel, &mut self.gathered);
+        let mut parting = tunnel.as_mut().filter(|_| self.door.live.is(Stage::Parting));
+        let too_late = parting.as_mut().is_some_and(|tunnel| {
+            // What it says stands behind what was sent.
+            let out = gathered.poll_out(&mut self.stream, cx);
+            matches!(out, Poll::Ready(Ok(()))) && tunnel.poll_part(&mut self.stream, cx).is_ready()
+        });
         if too_late || self.door.live.is(Stage::Cut) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
@@ -240,7 +249,7 @@ impl AsyncRead for Client {
                 },
                 Manner::Http2(guard) => match ready!(guard.poll_read(&mut this.stream, &this.door, cx, out))? {
                     None => return Poll::Ready(Ok(())),
-                    Some(farewell) => this.manner = Manner::Over(farewell),
+                    Some(farewell) => this.manner = Manner::Over(farewell.behind(this.gathered.left())),
                 },
                 Manner::Over(farewell) => return farewell.poll(&mut this.stream, cx).map(Ok),
             }
@@ -264,25 +273,33 @@ impl AsyncWrite for Client {
                 room => bytes = bytes.get(..room).unwrap_or(bytes),
             }
         }
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let written = this.gathered.poll_write(&mut this.stream, cx, bytes);
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
         }
         this.patience.with(written, cx)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.patience.with(flushed, cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = match this.gathered.poll_out(&mut this.stream, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_flush(cx),
+            unfinished => unfinished,
+        };
+        this.patience.with(flushed, cx)
     }
 
     /// An HTTP/2 connection is over with this; the client of an HTTP/1 connection may still be sending.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_http2() {
-            self.fallen = None;
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_http2() {
+            this.fallen = None;
         }
-        let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.patience.with(ended, cx)
+        let ended = match this.gathered.poll_out(&mut this.stream, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_shutdown(cx),
+            unfinished => unfinished,
+        };
+        this.patience.with(ended, cx)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -291,7 +308,7 @@ impl AsyncWrite for Client {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return Pin::new(this).poll_write(cx, first);
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.gathered.poll_write_vectored(&mut this.stream, cx, bufs);
         if let Poll::Ready(Ok(mut left)) = written {
             for buf in bufs {
                 let length = left.min(buf.len());

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::timer::Timer;
+use crate::deadline::Timer;
 
 /// Longest time that we read on, for the client to take our answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -58,6 +58,16 @@ impl Farewell {
     pub fn new(answer: Bytes) -> Self {
         let due = Instant::now() + LINGER;
         Self { answer, step: Step::Write, then: Then::Linger, read: 0, due, timer: Timer::default() }
+    }
+
+    /// Says this first, which was to be written before.
+    #[must_use]
+    pub fn behind(mut self, mut before: Vec<u8>) -> Self {
+        if !before.is_empty() {
+            before.extend_from_slice(&self.answer);
+            self.answer = before.into();
+        }
+        self
     }
 
     /// Nothing is said, and the client's end is not waited for.

@@ -4,10 +4,12 @@
 use std::{
     borrow::Cow,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -29,7 +31,7 @@ use tokio::{
 use self::{caps::Place, client::Client, door::Door};
 use crate::{
     config::listener::ProxyProtocol,
-    deadline::Clock,
+    deadline::{Clock, Timer},
     exchange,
     live::{Live, Stage},
 };
@@ -38,21 +40,21 @@ mod caps;
 mod client;
 mod door;
 mod farewell;
+mod gather;
 pub mod http1;
 pub mod http2;
 mod patience;
 pub mod ports;
 mod proxied;
 mod refusal;
-mod timer;
 pub mod tls;
 mod websocket;
 
 pub use self::websocket::PARTING_MAX;
 
-/// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. Writing gathers
-/// an answer's head and a short body into one segment.
-const BUFFERS: (usize, usize) = (0, 8 << 10);
+/// What a connection's socket buffers. Reading needs none: a head is read where it is parsed, a body in large pieces. What is written
+/// is gathered by [`gather`].
+const BUFFERS: (usize, usize) = (0, 0);
 
 /// Longest silence on an HTTP/2 connection without a request that is to close after GOAWAY.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
@@ -115,9 +117,11 @@ where
         let mut place = door.caps.enter().map_err(|full| full.reason())?;
         let opened = Instant::now();
         let due = opened + door.http1.header_timeout;
+        // Boxed: what a handshake needs is more than all that the connection needs for the rest of its life.
+        let opening = Box::pin(open(stream, door, &mut place, due));
         let mut client = tokio::select! {
             biased;
-            client = timeout_at(due.into(), open(stream, door, &mut place, due)) => client.map_err(|_| "timeout")??,
+            client = timeout_at(due.into(), opening) => client.map_err(|_| "timeout")??,
             () = lull(door) => return Err("draining".into()),
         };
         let fallen = client.fallen();
@@ -126,6 +130,7 @@ where
             door: door.clone(),
             carried: AtomicU32::new(0),
             open: AtomicU32::new(0),
+            timer: Mutex::default(),
             heads: AtomicUsize::new(0),
             end: watch::Sender::new(false),
         };
@@ -206,6 +211,8 @@ struct Requests<G> {
     carried: AtomicU32,
     /// Requests that are being carried.
     open: AtomicU32,
+    /// What the clock of a request needs, handed on from one to the next.
+    timer: Mutex<Timer>,
     /// Bytes of their header lists, over HTTP/2.
     heads: AtomicUsize,
     /// The client is to open another connection: an answer over HTTP/1 says `Connection: close`, HTTP/2 says GOAWAY, and what goes
@@ -228,11 +235,8 @@ where
                 false => self.one_by_one(client, &ends).await,
             }
         });
-        tokio::select! {
-            biased;
-            () = &mut carrying => return,
-            _ = stages.wait_for(|stage| *stage >= Stage::Closing) => {}
-            () = sleep_until(old_at.into()) => {}
+        if self.outlives(&mut stages, old_at, carrying.as_mut()).await {
+            return;
         }
         self.end.send_replace(true);
         let mut heard = None;
@@ -254,22 +258,53 @@ where
         }
     }
 
+    /// Whether what is carried ends before its connection is to close.
+    async fn outlives(&self, stages: &mut watch::Receiver<Stage>, old_at: Instant, mut carrying: Pin<&mut impl Future>) -> bool {
+        let mut closing = std::pin::pin!(stages.wait_for(|stage| *stage >= Stage::Closing));
+        let mut old = std::pin::pin!(sleep_until(old_at.into()));
+        let mut woken: Option<Waker> = None;
+        std::future::poll_fn(|cx| {
+            if carrying.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            // Both wake this task when it is time. Looked at whenever it wakes, they would cost as much as finding a route. Each stage
+            // wakes it once, so from the first on they are looked at.
+            let is_time = self.door.live.is(Stage::Leaving) || old.is_elapsed();
+            if !is_time && woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            woken = Some(cx.waker().clone());
+            let ends = closing.as_mut().poll(cx).is_ready() || old.as_mut().poll(cx).is_ready();
+            if ends { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn timer(&self) -> MutexGuard<'_, Timer> {
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Carries one request after the other. Between them, and until a head is whole, Pingora is not there: what it needs for a
     /// request is more than all else that a connection holds. How long is waited for a head is the gate's to say.
     async fn one_by_one(self: &Arc<Self>, client: Client, ends: &ShutdownWatch) {
         let (mut client, mut settings) = (Box::new(client), None::<HttpPersistentSettings>);
         while client.is_asked().await {
-            let mut session = ServerSession::new_http1(client);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
-            }
-            session.set_keepalive(Some(0));
-            let Some(reused) = self.process_new_http(session, ends).await else { return };
+            let Some(reused) = self.process_new_http(session(client, settings), ends).await else { return };
             let (stream, kept) = reused.consume();
             let Ok(same) = stream.into_any().downcast::<Client>() else { return };
             (client, settings) = (same, kept);
         }
     }
+}
+
+/// One request's session. Apart, so that a connection that waits for a head has no room for it.
+fn session(client: Box<Client>, settings: Option<HttpPersistentSettings>) -> ServerSession {
+    let mut session = ServerSession::new_http1(client);
+    if let Some(settings) = settings {
+        settings.apply_to_session(&mut session);
+    }
+    session.set_keepalive(Some(0));
+    session
 }
 
 impl<G> Requests<G> {
@@ -322,7 +357,10 @@ where
             },
             _ => None,
         };
-        Clock::drive(self.door.terms, self.proxy.process_new_http(session, shutdown)).await
+        let mut timer = std::mem::take(&mut *self.timer());
+        let reused = Clock::drive(self.door.terms, &mut timer, self.proxy.process_new_http(session, shutdown)).await;
+        *self.timer() = timer;
+        reused
     }
 
     fn h2_options(&self) -> Option<H2Options> {

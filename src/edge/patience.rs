@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::timer::Timer;
-use crate::deadline::Clock;
+use crate::deadline::{Clock, Timer};
 
 /// Longest wait for a client to take what is written to it.
 const TAKEN_MAX: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncWrite;
 
-use super::timer::Timer;
+use crate::deadline::Timer;
 
 /// Longest time from our Close until client and service have parted.
 pub const PARTING_MAX: Duration = Duration::from_secs(5);

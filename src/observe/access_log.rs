@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -26,6 +26,12 @@ const BATCH: usize = 64 << 10;
 
 /// How long until what could not be written is tried again, if no new line comes before.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long lines are gathered while they come one after the other, and no longer than this for each line that may wait: so a short
+/// queue is not filled meanwhile. Written one by one, each line would wake the writer, which costs the request more than all else
+/// of its line.
+const GATHER: Duration = Duration::from_millis(10);
+const GATHER_EACH: Duration = Duration::from_micros(1);
 
 /// Rights of a new log file: it has addresses of people, so it is not for everyone.
 const FILE_MODE: u32 = 0o640;
@@ -64,6 +70,7 @@ impl OpenError {
 #[derive(Clone, Debug)]
 pub struct Sink {
     queue: SyncSender<Message>,
+    writer: Thread,
     shared: Arc<Shared>,
 }
 
@@ -135,13 +142,21 @@ impl Sink {
             on_closed: Condvar::new(),
             losses,
         });
-        let writer =
-            Writer { lines, shared: shared.clone(), target: target.clone(), out, batch: Vec::new(), torn: false, failing: false };
-        thread::Builder::new()
+        let writer = Writer {
+            lines,
+            gather: GATHER_EACH.saturating_mul(u32::try_from(queue).unwrap_or(u32::MAX)).min(GATHER),
+            shared: shared.clone(),
+            target: target.clone(),
+            out,
+            batch: Vec::new(),
+            torn: false,
+            failing: false,
+        };
+        let writing = thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| OpenError { target, source })?;
-        Ok(Self { queue: sender, shared })
+        Ok(Self { queue: sender, writer: writing.thread().clone(), shared })
     }
 
     /// Hands over a whole line with its end. Never waits: a full queue drops it.
@@ -173,6 +188,7 @@ impl Sink {
     /// A full queue needs no wake-up: the writer looks at the flags at every line.
     fn wake(&self) {
         let _ = self.queue.try_send(Message::Wake);
+        self.writer.unpark();
     }
 }
 
@@ -181,6 +197,8 @@ type Out = Box<dyn Write + Send>;
 /// The thread's end of the queue.
 struct Writer {
     lines: Receiver<Message>,
+    /// How long lines are gathered.
+    gather: Duration,
     shared: Arc<Shared>,
     target: Target,
     out: Out,
@@ -209,15 +227,23 @@ impl Writer {
 
     /// The next message, after writing what was gathered if none waits. None: closed and empty, or all handles are gone.
     fn next(&mut self) -> Option<Message> {
-        match self.lines.try_recv() {
-            Ok(message) => return Some(message),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) if self.shared.closing.load(Ordering::Acquire) => return None,
-            Err(TryRecvError::Empty) => self.write(),
+        loop {
+            match self.lines.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.shared.closing.load(Ordering::Acquire) => return None,
+                Err(TryRecvError::Empty) if self.batch.is_empty() => return self.lines.recv().ok(),
+                Err(TryRecvError::Empty) => self.write(),
+            }
+            match self.batch.is_empty() {
+                true => thread::park_timeout(self.gather),
+                false => return self.after_failure(),
+            }
         }
-        if self.batch.is_empty() {
-            return self.lines.recv().ok();
-        }
+    }
+
+    /// The next message, or a look at what waits once it is to be tried again.
+    fn after_failure(&self) -> Option<Message> {
         match self.lines.recv_timeout(RETRY_AFTER) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => Some(Message::Wake),

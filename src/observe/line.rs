@@ -9,7 +9,7 @@ use std::{
 
 use http::Version;
 
-use super::{Record, time};
+use super::{Record, digits, time};
 use crate::config::observe::LogFormat;
 
 /// Longest text of a client that a line shows, in bytes; longer is cut and ends in `...`.
@@ -31,34 +31,34 @@ pub fn line(record: &Record<'_>, format: LogFormat) -> Vec<u8> {
 
 /// One object. Keys and their order are fixed and documented in `docs/operations/access-log.md`; what is absent is `null`.
 fn json(record: &Record<'_>, out: &mut Vec<u8>) {
-    let mut object = Object { out, first: true };
-    object.time("time", record.time);
-    object.text("request_id", Some(record.request_id));
-    object.word("trace_id", record.trace);
-    object.text("route", record.route.map(str::as_bytes));
-    object.text("upstream", record.upstream.map(str::as_bytes));
-    object.word("endpoint", record.endpoint);
-    object.number("tries", record.tries.into());
-    object.text("method", Some(record.method.as_str().as_bytes()));
-    object.text("scheme", Some(record.scheme.as_str().as_bytes()));
-    object.text("host", Some(record.host.as_bytes()));
-    object.text("path", Some(record.path.as_bytes()));
-    object.text("query", record.query.map(str::as_bytes));
-    object.text("protocol", Some(protocol(record.version).as_bytes()));
-    object.number("status", record.status.into());
-    object.number("bytes_received", record.received);
-    object.number("bytes_sent", record.sent);
-    object.millis("duration_ms", Some(record.duration));
-    object.millis("upstream_connect_ms", record.upstream_connect);
-    object.millis("upstream_first_byte_ms", record.upstream_first_byte);
-    object.text("tls_version", record.tls.map(|tls| tls.version.as_bytes()));
-    object.text("tls_cipher", record.tls.map(|tls| tls.cipher.as_bytes()));
-    object.word("client", Some(record.client));
-    object.word("peer", Some(record.peer));
-    object.text("user_agent", record.user_agent);
-    object.text("referer", record.referer);
-    object.text("flag", Some(record.flag.code().as_bytes()));
-    object.number("generation", record.generation);
+    let mut object = Object { out };
+    object.time(r#"{"time":"#, record.time);
+    object.text(r#","request_id":"#, Some(record.request_id));
+    object.word(r#","trace_id":"#, record.trace, |trace, out| out.extend_from_slice(&trace.hex()));
+    object.text(r#","route":"#, record.route.map(str::as_bytes));
+    object.text(r#","upstream":"#, record.upstream.map(str::as_bytes));
+    object.word(r#","endpoint":"#, record.endpoint, digits::end);
+    object.number(r#","tries":"#, record.tries.into());
+    object.text(r#","method":"#, Some(record.method.as_str().as_bytes()));
+    object.text(r#","scheme":"#, Some(record.scheme.as_str().as_bytes()));
+    object.text(r#","host":"#, Some(record.host.as_bytes()));
+    object.text(r#","path":"#, Some(record.path.as_bytes()));
+    object.text(r#","query":"#, record.query.map(str::as_bytes));
+    object.text(r#","protocol":"#, Some(protocol(record.version).as_bytes()));
+    object.number(r#","status":"#, record.status.into());
+    object.number(r#","bytes_received":"#, record.received);
+    object.number(r#","bytes_sent":"#, record.sent);
+    object.millis(r#","duration_ms":"#, Some(record.duration));
+    object.millis(r#","upstream_connect_ms":"#, record.upstream_connect);
+    object.millis(r#","upstream_first_byte_ms":"#, record.upstream_first_byte);
+    object.text(r#","tls_version":"#, record.tls.map(|tls| tls.version.as_bytes()));
+    object.text(r#","tls_cipher":"#, record.tls.map(|tls| tls.cipher.as_bytes()));
+    object.word(r#","client":"#, Some(record.client), digits::address);
+    object.word(r#","peer":"#, Some(record.peer), digits::end);
+    object.text(r#","user_agent":"#, record.user_agent);
+    object.text(r#","referer":"#, record.referer);
+    object.text(r#","flag":"#, Some(record.flag.code().as_bytes()));
+    object.number(r#","generation":"#, record.generation);
     out.push(b'}');
 }
 
@@ -93,67 +93,47 @@ const fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// A JSON object being written.
+/// A JSON object being written. A key comes as it stands in the line, with what is between it and the value before.
 struct Object<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
 }
 
 impl Object<'_> {
-    /// Keys are ours and need no escaping.
-    fn key(&mut self, key: &str) {
-        self.out.extend_from_slice(if self.first { b"{\"" } else { b",\"" });
-        self.first = false;
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn text(&mut self, key: &str, value: Option<&[u8]>) {
-        self.key(key);
-        match value {
-            Some(text) => {
-                self.out.push(b'"');
-                escape_json(text, self.out);
-                self.out.push(b'"');
-            }
-            None => self.null(),
-        }
+    fn text(&mut self, key: &'static str, value: Option<&[u8]>) {
+        self.value(key, value, |text, out| {
+            out.push(b'"');
+            escape_json(text, out);
+            out.push(b'"');
+        });
     }
 
     /// A value whose text needs no escaping: ids and addresses.
-    fn word(&mut self, key: &str, value: Option<impl Display>) {
-        self.key(key);
+    fn word<T>(&mut self, key: &'static str, value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>)) {
+        self.value(key, value, |value, out| {
+            out.push(b'"');
+            write(value, out);
+            out.push(b'"');
+        });
+    }
+
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.value(key, Some(value), digits::number);
+    }
+
+    fn millis(&mut self, key: &'static str, value: Option<Duration>) {
+        self.value(key, value, digits::millis);
+    }
+
+    fn time(&mut self, key: &'static str, value: SystemTime) {
+        self.word(key, Some(value), time::write_rfc3339);
+    }
+
+    fn value<T>(&mut self, key: &'static str, value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>)) {
+        self.out.extend_from_slice(key.as_bytes());
         match value {
-            Some(word) => display(format_args!("\"{word}\""), self.out),
-            None => self.null(),
+            Some(value) => write(value, self.out),
+            None => self.out.extend_from_slice(b"null"),
         }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
-        display(value, self.out);
-    }
-
-    fn millis(&mut self, key: &str, value: Option<Duration>) {
-        self.key(key);
-        match value {
-            Some(value) => {
-                let micros = value.as_micros();
-                display(format_args!("{}.{:03}", micros / 1000, micros % 1000), self.out);
-            }
-            None => self.null(),
-        }
-    }
-
-    fn time(&mut self, key: &str, value: SystemTime) {
-        self.key(key);
-        self.out.push(b'"');
-        time::write_rfc3339(value, self.out);
-        self.out.push(b'"');
-    }
-
-    fn null(&mut self) {
-        self.out.extend_from_slice(b"null");
     }
 }
 
@@ -165,6 +145,9 @@ fn display(value: impl Display, out: &mut Vec<u8>) {
 /// Any bytes as the inside of a JSON string: control characters (C1 and DEL too, for terminals) as `\u`, bytes that are no
 /// UTF-8 as the replacement character.
 fn escape_json(text: &[u8], out: &mut Vec<u8>) {
+    if text.len() <= TEXT_MAX && is_plain(text) {
+        return out.extend_from_slice(text);
+    }
     let (text, cut) = shortened(text);
     for chunk in text.utf8_chunks() {
         for part in chunk.valid().split_inclusive(needs_escape) {
@@ -175,6 +158,11 @@ fn escape_json(text: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(cut);
+}
+
+/// Printable ASCII without what JSON escapes, as nearly all text is. Without an early end, so that many bytes are looked at at once.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & (b' '..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\'))
 }
 
 /// Plain text that ends in a character to escape, or not at all.

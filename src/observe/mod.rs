@@ -10,6 +10,7 @@ use http::{Method, Version};
 use crate::{config::route::Scheme, exchange::Flag};
 
 pub mod access_log;
+pub mod digits;
 pub mod line;
 pub mod metrics;
 pub mod process;

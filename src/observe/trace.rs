@@ -6,11 +6,17 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+use super::digits;
+
+static TRACEPARENT: HeaderName = HeaderName::from_static(PARENT);
+static TRACESTATE: HeaderName = HeaderName::from_static(STATE);
+
+/// Pingora takes a name to write as text: without a copy of it, if it is static.
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
 
 /// Length of a version 00 `traceparent`; later versions are at least as long.
 const TRACEPARENT_LEN: usize = 55;
@@ -77,22 +83,32 @@ impl Trace {
     /// # Errors
     /// Never in practice: every value is made of printable ASCII. The proxy passes it on rather than panic.
     pub fn apply(&self, head: &mut RequestHeader) -> pingora_core::Result<()> {
-        head.insert_header(TRACEPARENT, self.traceparent())?;
+        head.insert_header(PARENT, &self.traceparent()[..])?;
         match &self.state {
-            Some(state) => head.insert_header(TRACESTATE, state.clone())?,
-            None => drop(head.remove_header(TRACESTATE)),
+            Some(state) => head.insert_header(STATE, state.clone())?,
+            None => drop(head.remove_header(&TRACESTATE)),
         }
         Ok(())
     }
 
-    fn traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags)
+    fn traceparent(&self) -> [u8; TRACEPARENT_LEN] {
+        let mut text = *b"00-................................-................-..";
+        let (trace_id, span_id) = (self.trace_id.hex(), digits::hex::<16>(self.span_id.0.into()));
+        let flags = digits::hex::<2>(self.flags.into());
+        let fields = trace_id.iter().chain(b"-").chain(&span_id).chain(b"-").chain(&flags);
+        text.iter_mut().skip(3).zip(fields).for_each(|(place, digit)| *place = *digit);
+        text
     }
 }
 
 impl TraceId {
     fn random() -> Self {
         Self(fastrand::u128(1..))
+    }
+
+    /// Its text.
+    pub fn hex(self) -> [u8; 32] {
+        digits::hex(self.0)
     }
 }
 
@@ -123,7 +139,7 @@ struct Parent {
 
 /// The caller, if exactly one valid header names it.
 fn parent(headers: &HeaderMap) -> Option<Parent> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
+    let mut values = headers.get_all(&TRACEPARENT).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => parse_parent(trim(value.as_bytes())),
         _ => None,
@@ -162,7 +178,7 @@ fn hex(text: &[u8], digits: usize) -> Option<u128> {
 /// what we cannot read in one way only we do not pass on.
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut members = Vec::new();
-    for value in headers.get_all(TRACESTATE) {
+    for value in headers.get_all(&TRACESTATE) {
         for member in value.as_bytes().split(|b| *b == b',').map(trim).filter(|member| !member.is_empty()) {
             if members.len() == MEMBERS_MAX || !is_member(member) {
                 return None;

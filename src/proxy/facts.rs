@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Version, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -14,6 +14,7 @@ use crate::{
     config::{paths::EncodedSlashes, route::Scheme},
     exchange::{self, Facts, Stop},
     live::Snapshot,
+    observe::digits,
     proxy_protocol::Addresses,
     route::{host, path},
 };
@@ -42,7 +43,7 @@ pub fn connection(session: &Session, snapshot: &Snapshot) -> Result<Connection, 
 /// Longest X-Request-Id that we accept from a trusted proxy, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Reads the facts of a request.
 ///
@@ -84,8 +85,8 @@ pub fn read(
 
 /// The id of a request: the one that a trusted proxy gave, or a new one of 128 random bits.
 pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
-    let given = headers.get(REQUEST_ID).filter(|id| trusted && is_request_id(id));
-    given.cloned().unwrap_or_else(new_request_id)
+    let given = if trusted { headers.get(&REQUEST_ID) } else { None };
+    given.filter(|id| is_request_id(id)).cloned().unwrap_or_else(new_request_id)
 }
 
 fn is_request_id(id: &HeaderValue) -> bool {
@@ -94,13 +95,7 @@ fn is_request_id(id: &HeaderValue) -> bool {
 }
 
 fn new_request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bits = fastrand::u128(..);
-    let digits: [u8; 32] = std::array::from_fn(|at| {
-        let nibble = (bits >> (124 - 4 * at)) as usize & 0xf;
-        HEX.get(nibble).copied().unwrap_or(b'0')
-    });
-    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
+    HeaderValue::from_bytes(&digits::hex::<32>(fastrand::u128(..))).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// The authority of an absolute-form target (RFC 9112 §3.2.2) or of HTTP/2, and the path with its query.

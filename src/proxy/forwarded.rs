@@ -2,42 +2,25 @@
 //!
 //! What a client says of itself is dropped: only the peer's address, and what trusted proxies say, is passed on.
 
-use std::{
-    fmt::Write,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use pingora_http::RequestHeader;
 
 use super::facts::Connection;
-use crate::{config::route::Scheme, exchange::Facts};
+use crate::{config::route::Scheme, exchange::Facts, observe::digits};
 
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static(FOR);
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(PROTO);
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static(HOST);
 
-/// Headers by which proxies speak of the client beside the ones we write. Services believe them, so they go unless the peer is trusted.
-static DROPPED: [HeaderName; 16] = [
-    HeaderName::from_static("client-ip"),
-    HeaderName::from_static("true-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-forwarded-client-cert"),
-    HeaderName::from_static("x-forwarded-user"),
-    // These replace the path in some frameworks, so rules about paths would be passed by.
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-original-host"),
-    // CGI hands it on as HTTP_PROXY (httpoxy, CVE-2016-5385).
-    HeaderName::from_static("proxy"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-client-ip"),
-];
+/// Pingora takes a name to write as text: without a copy of it, if it is static.
+const FOR: &str = "x-forwarded-for";
+const PROTO: &str = "x-forwarded-proto";
+const HOST: &str = "x-forwarded-host";
+
+/// Room for a usual `Forwarded`, so that it is allocated once.
+const USUAL_ELEMENT: usize = 128;
 
 /// Most earlier hops that we read and pass on; a longer chain keeps its last ones.
 const HOPS_MAX: usize = 32;
@@ -94,11 +77,15 @@ pub fn write(head: &mut RequestHeader, facts: &Facts, hops: &Hops) -> pingora_co
         drop_claims(head);
     }
     let authority = head.headers.get(http::header::HOST).cloned();
-    head.insert_header(&X_FORWARDED_FOR, chain(&hops.addresses, facts.peer))?;
-    head.insert_header(&X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme.as_str()))?;
-    head.insert_header(FORWARDED, element(facts, hops, authority.as_ref()))?;
+    let mut text = Vec::with_capacity(USUAL_ELEMENT);
+    chain(&hops.addresses, facts.peer, &mut text);
+    head.insert_header(FOR, &text[..])?;
+    head.insert_header(PROTO, HeaderValue::from_static(facts.scheme.as_str()))?;
+    text.clear();
+    element(facts, hops, authority.as_ref(), &mut text);
+    head.insert_header(FORWARDED, &text[..])?;
     match hops.host.clone().or(authority) {
-        Some(host) => head.insert_header(&X_FORWARDED_HOST, host),
+        Some(host) => head.insert_header(HOST, host),
         None => {
             head.remove_header(&X_FORWARDED_HOST);
             Ok(())
@@ -106,25 +93,47 @@ pub fn write(head: &mut RequestHeader, facts: &Facts, hops: &Hops) -> pingora_co
     }
 }
 
-/// Takes out what only a proxy may say, in the spelling with underscores too: CGI and WSGI take the two for one.
+/// Takes out what only a proxy may say, in the spelling with underscores too: CGI and WSGI take the two for one. Nearly always there is
+/// nothing, so it is not looked for by name.
 fn drop_claims(head: &mut RequestHeader) {
-    for name in &DROPPED {
-        head.remove_header(name);
-    }
-    let spelled = |name: &&HeaderName| name.as_str().contains('_') && is_claim(&name.as_str().replace('_', "-"));
-    let spelled: Vec<HeaderName> = head.headers.keys().filter(spelled).cloned().collect();
-    for name in &spelled {
+    let is_claimed = |name: &&HeaderName| match name.as_str() {
+        spelled if spelled.contains('_') => is_own(&spelled.replace('_', "-")),
+        name => is_claim(name),
+    };
+    let claimed: Vec<HeaderName> = head.headers.keys().filter(is_claimed).cloned().collect();
+    for name in &claimed {
         head.remove_header(name);
     }
 }
 
-/// What only a proxy may say, or only HTTP itself.
+/// Headers by which proxies speak of the client beside the ones we write. Services believe them, so they go unless the peer is trusted.
 fn is_claim(name: &str) -> bool {
-    matches!(name, "content-length" | "transfer-encoding")
-        || [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST]
-            .into_iter()
-            .chain(&DROPPED)
-            .any(|claim| claim.as_str() == name)
+    matches!(
+        name,
+        "client-ip"
+            | "true-client-ip"
+            | "x-cluster-client-ip"
+            | "x-forwarded-client-cert"
+            | "x-forwarded-user"
+            // These replace the path in some frameworks, so rules about paths would be passed by.
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-original-host"
+            // CGI hands it on as HTTP_PROXY (httpoxy, CVE-2016-5385).
+            | "proxy"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-server"
+            | "x-forwarded-scheme"
+            | "x-forwarded-ssl"
+            | "x-real-ip"
+            | "x-client-ip"
+    )
+}
+
+/// What nobody but us may say, or only HTTP itself.
+fn is_own(name: &str) -> bool {
+    is_claim(name) || matches!(name, FOR | PROTO | HOST | "content-length" | "transfer-encoding")
 }
 
 /// Whether every quote is closed, so that what we add stands outside of it.
@@ -141,41 +150,42 @@ fn is_balanced(elements: &str) -> bool {
     !quoted
 }
 
-fn chain(earlier: &[IpAddr], peer: SocketAddr) -> String {
-    let mut chain = String::with_capacity(16 * (earlier.len() + 1));
+fn chain(earlier: &[IpAddr], peer: SocketAddr, text: &mut Vec<u8>) {
     for address in earlier {
-        let _ = write!(chain, "{address}, ");
+        digits::address(*address, text);
+        text.extend_from_slice(b", ");
     }
-    let _ = write!(chain, "{}", peer.ip());
-    chain
+    digits::address(peer.ip(), text);
 }
 
 /// `for=192.0.2.7;host="shop.example";proto=http` after what came, or after the same way told by X-Forwarded-For.
-fn element(facts: &Facts, hops: &Hops, authority: Option<&HeaderValue>) -> String {
-    let mut text = String::with_capacity(80);
+fn element(facts: &Facts, hops: &Hops, authority: Option<&HeaderValue>, text: &mut Vec<u8>) {
     match &hops.forwarded {
         Some(earlier) => {
-            let _ = write!(text, "{earlier}, ");
+            text.extend_from_slice(earlier.as_bytes());
+            text.extend_from_slice(b", ");
         }
         None => hops.addresses.iter().for_each(|address| {
-            node(&mut text, address);
-            text.push_str(", ");
+            node(*address, text);
+            text.extend_from_slice(b", ");
         }),
     }
-    node(&mut text, &facts.peer.ip());
+    node(facts.peer.ip(), text);
     if let Some(host) = authority.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        let _ = write!(text, ";host=\"{host}\"");
+        text.extend_from_slice(b";host=\"");
+        text.extend_from_slice(host.as_bytes());
+        text.push(b'"');
     }
-    let _ = write!(text, ";proto={}", facts.scheme.as_str());
-    text
+    text.extend_from_slice(b";proto=");
+    text.extend_from_slice(facts.scheme.as_str().as_bytes());
 }
 
 /// IPv6 addresses stand in brackets and quotes (RFC 7239 §6).
-fn node(text: &mut String, address: &IpAddr) {
-    let _ = match address {
-        IpAddr::V4(v4) => write!(text, "for={v4}"),
-        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
-    };
+fn node(address: IpAddr, text: &mut Vec<u8>) {
+    let (before, after): (&[u8], &[u8]) = if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+    text.extend_from_slice(before);
+    digits::address(address, text);
+    text.extend_from_slice(after);
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -15,17 +15,13 @@ use crate::{
     route::Route,
 };
 
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Pingora takes a name to write as text: without a copy of it, if it is static.
+const X_REQUEST_ID: &str = "x-request-id";
 
 /// Response headers that speak to the next hop only (RFC 9110 §7.6.1). Framing is Pingora's.
-static HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "te" | "proxy-authenticate")
+}
 
 /// The response head that the client was sent, if it was. A 100 is only a word on the way.
 pub fn sent(session: &Session) -> Option<&ResponseHeader> {
@@ -49,7 +45,7 @@ pub fn prepare(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
     head.remove_header(&header::EXPECT);
     join_cookies(head).map_err(fault)?;
     forwarded::write(head, facts, &ctx.hops).map_err(fault)?;
-    head.insert_header(&X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
+    head.insert_header(X_REQUEST_ID, facts.request_id.clone()).map_err(fault)?;
     if let Some(left) = ctx.clock.call_left() {
         grpc::tell(head, left).map_err(fault)?;
     }
@@ -102,16 +98,19 @@ fn upstream_host(route: &Route, tries: &Tries) -> Option<HeaderValue> {
 
 /// Takes out what speaks to the next hop only, and what the service itself says speaks to it.
 pub fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    let nominated: Vec<HeaderName> = head
+    let mut removed: Vec<HeaderName> = head
         .headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|list| list.split(',').map(str::trim))
+        // What nearly all say, and what goes anyway.
+        .filter(|option| !option.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
         .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    removed.extend(head.headers.keys().filter(|name| is_hop_by_hop(name)).cloned());
+    for name in &removed {
         head.remove_header(name);
     }
 }
@@ -127,7 +126,7 @@ pub fn is_bodiless(request: &RequestHeader, head: &ResponseHeader) -> bool {
 pub fn finish(head: &mut ResponseHeader, ctx: &mut Ctx) {
     if let Some(id) = &ctx.request_id {
         // The id is a header value already; this cannot fail.
-        let _ = head.insert_header(&X_REQUEST_ID, id.clone());
+        let _ = head.insert_header(X_REQUEST_ID, id.clone());
     }
     let (Some(route), Some(facts)) = (&ctx.route, &ctx.facts) else { return };
     if let Err(stop) = route.chain.response(head, facts, &mut ctx.memo) {

@@ -231,22 +231,23 @@ fn choose(snapshot: &Snapshot, facts: &Facts, head: &RequestHeader) -> (Arc<Rout
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// Boxed: Pingora moves it from future to future.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.stores.carry())
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(self.stores.carry()))
     }
 
     /// No modules: compression comes with its policy.
     fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Ctx) -> pingora_core::Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Self::CTX) -> pingora_core::Result<()> {
         session.set_read_timeout(Some(CLIENT_SILENCE_MAX));
         session.set_write_timeout(Some(CLIENT_SILENCE_MAX));
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
         let led = match self.admit(session, ctx).await {
             Ok(()) => self.lead(ctx),
             Err(stop) => Err(stop),
@@ -271,7 +272,7 @@ impl ProxyHttp for Gateway {
 
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
         match self.pick(session, ctx) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
@@ -284,14 +285,14 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
             None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
         }
     }
 
-    fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
         let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
@@ -315,7 +316,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         fd: std::os::unix::io::RawFd,
         digest: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> pingora_core::Result<()> {
         let began = ctx.tries.began.unwrap_or(ctx.started);
         ctx.tries.connect = (!reused).then(|| began.elapsed());
@@ -327,7 +328,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> pingora_core::Result<()> {
         head::prepare(head, ctx).map_err(|stop| stopped(ctx, stop))?;
         ctx.tries.sent = Some(Instant::now());
@@ -344,7 +345,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         chunk: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> pingora_core::Result<()> {
         let Some(route) = ctx.route.clone() else { return Ok(()) };
         // An empty last chunk would be written as a second end of the body, and stand before the next request on the connection.
@@ -370,7 +371,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> pingora_core::Result<()> {
         framing::settle_bodiless(head);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -406,7 +407,7 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         _: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> pingora_core::Result<Option<Duration>> {
         if end {
             ctx.clock.stop();
@@ -416,12 +417,22 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    fn upstream_response_trailer_filter(&self, _: &mut Session, _: &mut HeaderMap, ctx: &mut Ctx) -> pingora_core::Result<()> {
+    fn upstream_response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Self::CTX,
+    ) -> pingora_core::Result<()> {
         ctx.clock.stop();
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora_core::Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Self::CTX,
+    ) -> pingora_core::Result<()> {
         // A client of HTTP/1.0 knows no chunks: the end of its connection ends the body (RFC 9112 §6.1).
         if session.req_header().version < Version::HTTP_11 {
             head.remove_header(&header::TRANSFER_ENCODING);
@@ -438,7 +449,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         ctx.clock.end_try();
@@ -461,7 +472,7 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         let head_came = head::is_sent(session);
         let meaning = match (ctx.stopped.take(), ctx.clock.expired()) {
             (Some(stop), _) => Meaning::Stop(stop),
@@ -488,15 +499,15 @@ impl ProxyHttp for Gateway {
     }
 
     /// Errors are told in the access log, once.
-    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: pingora_proxy::ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Self::CTX, _: &Error, _: pingora_proxy::ProxyWarnLogContext) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         ctx.clock.stop();
         log::write(&self.stores, session, error, ctx);
     }

@@ -61,13 +61,20 @@ fn name(text: &str) -> Result<Cow<'_, str>, &'static str> {
     if host.len() > HOST_MAX {
         return Err("more than 255 characters in the host");
     }
-    if host.split('.').any(str::is_empty) {
-        return Err("an empty label in the host");
+    // Looked at once: each request names a host.
+    let (mut before, mut has_empty, mut is_odd, mut is_raised) = (b'.', false, false, false);
+    for byte in host.bytes() {
+        has_empty |= before == b'.' && byte == b'.';
+        is_odd |= !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
+        is_raised |= byte.is_ascii_uppercase();
+        before = byte;
     }
-    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
-        return Err("a character that no host has in the host");
+    match (has_empty || before == b'.', is_odd) {
+        (true, _) => Err("an empty label in the host"),
+        (_, true) => Err("a character that no host has in the host"),
+        _ if is_raised => Ok(Cow::Owned(host.to_ascii_lowercase())),
+        _ => Ok(Cow::Borrowed(host)),
     }
-    Ok(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
 /// Hosts that a route names.

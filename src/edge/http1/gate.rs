@@ -18,7 +18,10 @@ use super::{
     refusal::{Class, Refusal},
     scan::Scan,
 };
-use crate::{deadline::Clock, edge::timer::Timer, exchange::Stop};
+use crate::{
+    deadline::{Clock, Timer},
+    exchange::Stop,
+};
 
 /// Most bytes of later requests that are read while one is carried.
 const AHEAD_MAX: usize = 64 << 10;

@@ -12,7 +12,10 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Code, Ended, Flood, Watch, coalesce::coalesce, goaway};
-use crate::edge::{door::Door, farewell::Farewell, timer::Timer};
+use crate::{
+    deadline::Timer,
+    edge::{door::Door, farewell::Farewell},
+};
 
 /// A connection under watch. Time is limited for what must come in one piece: the preface, and the rest of a header block.
 #[derive(Debug)]

@@ -31,13 +31,13 @@ fn request(fields: &[(&str, &str)]) -> RequestHeader {
 fn send(fields: &[(&str, &str)]) -> Seen {
     let mut head = request(fields);
     continue_or_start(&head.headers).apply(&mut head).unwrap();
-    let parents: Vec<_> = head.headers.get_all(TRACEPARENT).iter().collect();
+    let parents: Vec<_> = head.headers.get_all(&TRACEPARENT).iter().collect();
     assert_eq!(parents.len(), 1, "{fields:?}");
     let parts: Vec<_> = parents[0].to_str().unwrap().split('-').collect();
     let [version, trace_id, span_id, flags] = parts[..] else { panic!("{parts:?}") };
     assert_eq!((version, trace_id.len(), span_id.len(), flags.len()), ("00", 32, 16, 2));
     assert!(hex(trace_id.as_bytes(), 32).is_some_and(|id| id != 0) && hex(span_id.as_bytes(), 16).is_some_and(|id| id != 0));
-    let states: Vec<_> = head.headers.get_all(TRACESTATE).iter().map(|value| value.to_str().unwrap()).collect();
+    let states: Vec<_> = head.headers.get_all(&TRACESTATE).iter().map(|value| value.to_str().unwrap()).collect();
     assert!(states.len() <= 1, "{states:?}");
     let state = states.iter().flat_map(|list| list.split(',')).map(|member| {
         let (key, value) = member.split_once('=').unwrap();

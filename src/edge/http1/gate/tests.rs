@@ -47,7 +47,7 @@ impl Line {
 
     /// A request as Pingora reads it: the head, then its body as far as it is there, then whether the client is still there.
     async fn request(&mut self, most: usize) -> Result<String, String> {
-        Clock::drive(crate::deadline::Terms::default(), async {
+        drive(async {
             let mut text = self.read(most).await?;
             let head = !text.is_empty();
             while head && !text.contains("\r\n\r\n") {
@@ -88,7 +88,7 @@ async fn bytes_that_come_one_by_one_make_the_same_requests() {
     let mut line = Line::new();
     for request in [POST, CHUNKED, GET] {
         let mut read = String::new();
-        Clock::drive(crate::deadline::Terms::default(), async {
+        drive(async {
             for byte in request.as_bytes() {
                 line.far.write_all(&[*byte]).await.unwrap();
                 while let Poll::Ready(more) = poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await {
@@ -123,7 +123,7 @@ async fn a_bad_chunk_is_refused_with_its_head_if_they_come_together() {
     let mut line = Line::after((head.to_owned() + "+5\r\nhello\r\n").as_bytes()).await;
     assert!(line.request(4096).await.is_err_and(|reason| reason.contains("size")));
     let mut line = Line::after((head.to_owned() + "5\r\nhel").as_bytes()).await;
-    let clock = Clock::drive(crate::deadline::Terms::default(), async {
+    let clock = drive(async {
         line.read(4096).await.unwrap();
         Clock::current().begin();
         line.far.write_all(b"loX\r\n").await.unwrap();
@@ -156,7 +156,7 @@ async fn a_connection_that_leaves_http_is_read_as_it_comes() {
         let mut line = Line::after((upgrade.to_owned() + "\0frames").as_bytes()).await;
         assert_eq!(line.request(4096).await.as_deref(), Ok(upgrade));
         answers.iter().for_each(|answer| line.gate.answered(answer.as_bytes()));
-        let read = Clock::drive(crate::deadline::Terms::default(), async {
+        let read = drive(async {
             Clock::current().begin();
             poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await
         });
@@ -194,7 +194,7 @@ async fn a_connection_in_use_is_not_closed_before_a_lull() {
 async fn a_later_head_has_its_time_from_its_first_byte() {
     let mut line = Line::after(GET.as_bytes()).await;
     line.request(4096).await.unwrap();
-    Clock::drive(crate::deadline::Terms::default(), async {
+    drive(async {
         assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending());
         assert!(line.gate.due > Instant::now() + TERMS.header_timeout);
         line.far.write_all(b"G").await.unwrap();
@@ -215,7 +215,7 @@ async fn only_the_first_line_can_be_of_another_protocol() {
         for request in before {
             assert_eq!(client.request(4096).await.as_deref(), Ok(*request));
         }
-        let refused = Clock::drive(crate::deadline::Terms::default(), async {
+        let refused = drive(async {
             let mut space = [0; 4096];
             let mut out = ReadBuf::new(&mut space);
             poll_fn(|cx| client.gate.poll_read(&mut client.near, &TERMS, cx, &mut out)).await.unwrap().unwrap()
@@ -233,11 +233,16 @@ async fn only_the_first_line_can_be_of_another_protocol() {
 async fn an_empty_line_behind_a_body_begins_no_request() {
     let mut line = Line::after((POST.to_owned() + "\r\n").as_bytes()).await;
     assert_eq!(line.request(4096).await.as_deref(), Ok(POST));
-    Clock::drive(crate::deadline::Terms::default(), async {
+    drive(async {
         assert!(poll_fn(|cx| Poll::Ready(line.poll(4096, cx))).await.is_pending());
         assert!(line.gate.due > Instant::now() + TERMS.header_timeout, "the connection is idle");
         line.gate.due = Instant::now();
         assert_eq!(line.read(4096).await.as_deref(), Ok(""), "and ends in silence");
     })
     .await;
+}
+
+/// Within a request.
+async fn drive<F: Future>(request: F) -> F::Output {
+    Clock::drive(crate::deadline::Terms::default(), &mut Timer::default(), request).await
 }

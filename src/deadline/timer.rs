@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -12,14 +12,24 @@ use tokio::time::{Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the sleep wakes.
+    sleeper: Option<Waker>,
 }
 
 impl Timer {
     /// Ready once the deadline has passed.
     pub fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
-        if sleep.deadline() > due.into() {
+        let is_later = sleep.deadline() > due.into();
+        if is_later {
             sleep.as_mut().reset(due.into());
+        }
+        let sleeps = self.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(cx.waker()));
+        if sleeps && !is_later && !sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        if !sleeps {
+            self.sleeper = Some(cx.waker().clone());
         }
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= due.into() {
