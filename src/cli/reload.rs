@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 
 use super::{Cli, Command};
 use crate::{
     config::load::{self, Colour},
     live,
-    server::{Asker, runtime_directory, tell_asker},
+    server::{Asker, Wish, runtime_directory, runtime_directory_of, tell_asker},
 };
 
 /// Have a running gateway load its configuration anew, or take its place with a new binary.
@@ -51,6 +51,10 @@ const LATE: Duration = Duration::from_secs(2);
 struct Running {
     pid: Pid,
     user: u32,
+    /// Where it has its sockets.
+    runtime: PathBuf,
+    /// Signals that it listens for, a bit for each.
+    caught: u64,
     arguments: Vec<String>,
     directory: PathBuf,
     /// Device and number of the file that it runs.
@@ -67,7 +71,7 @@ impl Reload {
             false => running.ask()?,
             true => {
                 let outcome = running.upgrade();
-                tell_asker(outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
+                tell_asker(Wish::Upgrade, outcome.as_ref().err().map(|fault| format!("{fault:#}")).as_deref());
                 outcome?;
             }
         }
@@ -84,6 +88,8 @@ impl Running {
         Ok(Self {
             pid: Pid::from_raw(pid).context("0 is no process")?,
             user: fs::metadata(known(""))?.uid(),
+            runtime: runtime(&known("environ")),
+            caught: caught(&fs::read_to_string(known("status"))?),
             arguments: arguments.collect::<anyhow::Result<_>>()?,
             directory: fs::read_link(known("cwd"))?,
             binary: binary_at(&pid.to_string())?,
@@ -93,11 +99,29 @@ impl Running {
     /// Asks it by a signal, and waits for what it tells.
     fn ask(&self) -> anyhow::Result<()> {
         self.command()?;
-        let asker = Asker::of(self.user).context("what it tells could not be heard")?;
-        self.signal(if self.binary == binary_at("self")? { Signal::HUP } else { Signal::USR2 })?;
+        let is_ours = self.user == geteuid().as_raw();
+        let upgrades = self.binary != binary_at("self")?;
+        ensure!(is_ours || !upgrades, "process {} runs as user {}: run `banyan reload` as that user", self.pid, self.user);
+        let asker = if is_ours { Asker::at(&self.runtime) } else { Err(io::ErrorKind::PermissionDenied.into()) };
+        match (asker, upgrades) {
+            (Ok(asker), false) => self.hear(&asker, Wish::Reload, Signal::HUP),
+            (Ok(asker), true) => {
+                ensure!(self.caught & 1 << (Signal::USR2.as_raw() - 1) != 0, "it is too old to be upgraded: restart it");
+                self.hear(&asker, Wish::Upgrade, Signal::USR2)
+            }
+            (Err(deaf), true) => Err(deaf).context("what it tells could not be heard"),
+            (Err(deaf), false) => {
+                eprintln!("its log says how it goes; here that cannot be heard: {deaf}");
+                self.signal(Signal::HUP)
+            }
+        }
+    }
+
+    fn hear(&self, asker: &Asker, wish: Wish, signal: Signal) -> anyhow::Result<()> {
+        self.signal(signal)?;
         let (until, mut late) = (Instant::now() + OUTCOME_MAX, None);
         while Instant::now() < until {
-            match asker.hear(LOOK) {
+            match asker.hear(wish, LOOK) {
                 Some(outcome) => return outcome.map_err(anyhow::Error::msg),
                 None if test_kill_process(self.pid).is_ok() => {}
                 None => ensure!(Instant::now() < *late.get_or_insert(Instant::now() + LATE), "process {} ended", self.pid),
@@ -163,6 +187,19 @@ impl Running {
     }
 }
 
+/// The runtime directory that a process was told of, or else ours.
+fn runtime(environ: &Path) -> PathBuf {
+    let environ = fs::read(environ).unwrap_or_default();
+    let named = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"RUNTIME_DIRECTORY="));
+    named.map_or_else(runtime_directory, |list| runtime_directory_of(&String::from_utf8_lossy(list)))
+}
+
+/// `SigCgt` of a process's status (proc_pid_status(5)).
+fn caught(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 fn binary_at(process: &str) -> io::Result<(u64, u64)> {
     fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()))
 }
@@ -205,4 +242,17 @@ fn taken_over(successor: &mut Child, ear: &Ear) -> anyhow::Result<()> {
         }
     }
     bail!("the successor was not ready within {UPGRADE_MAX:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_would_die_of_the_wish_is_known() {
+        let upgrades = |status: &str| caught(status) & 1 << (Signal::USR2.as_raw() - 1) != 0;
+        assert!(upgrades("Name:\tbanyan\nSigCgt:\t0000000000014e07\n"));
+        assert!(!upgrades("SigCgt:\t0000000000014607\n"));
+        assert!(!upgrades(""));
+    }
 }

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Sleep, sleep_until},
+};
 
 /// Wakes its task at a deadline. A deadline that moves on is looked at when the timer fires, so moving it costs nothing.
 #[derive(Debug, Default)]
@@ -31,7 +34,8 @@ impl Timer {
         if !sleeps {
             self.sleeper = Some(cx.waker().clone());
         }
-        while sleep.as_mut().poll(cx).is_ready() {
+        // Without regard to the budget of the task's turn: with none left it would not be registered, and we would believe that it is.
+        while Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if sleep.deadline() >= due.into() {
                 return Poll::Ready(());
             }
@@ -52,6 +56,34 @@ mod tests {
         let due = begun + Duration::from_millis(millis);
         poll_fn(|cx| timer.poll(due, cx)).await;
         begun.elapsed()
+    }
+
+    /// Uses the budget of this turn up, and then some: the task is to be polled again.
+    fn exhaust(cx: &mut Context<'_>) {
+        while std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready() {}
+    }
+
+    #[tokio::test]
+    async fn a_deadline_is_kept_that_was_first_waited_for_at_the_end_of_a_turn() {
+        let mut timer = Timer::default();
+        let due = Instant::now() + Duration::from_millis(20);
+        let wait = poll_fn(|cx| {
+            exhaust(cx);
+            timer.poll(due, cx)
+        });
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it wakes");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_moved_on_is_kept_though_it_was_looked_at_at_the_end_of_a_turn() {
+        let mut timer = Timer::default();
+        let (near, far) = (Instant::now() + Duration::from_millis(10), Instant::now() + Duration::from_millis(40));
+        poll_fn(|cx| Poll::Ready(timer.poll(near, cx).is_pending())).await;
+        let wait = poll_fn(|cx| {
+            exhaust(cx);
+            timer.poll(far, cx)
+        });
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it wakes");
     }
 
     #[tokio::test]

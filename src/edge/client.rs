@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -276,6 +276,10 @@ impl AsyncWrite for Client {
         let written = this.gathered.poll_write(&mut this.stream, cx, bytes);
         if let Poll::Ready(Ok(length)) = written {
             this.wrote(bytes.get(..length).unwrap_or_default());
+            // Behind what already waits it was only put aside: the client has taken nothing.
+            if this.gathered.waits() > length {
+                return written;
+            }
         }
         this.patience.with(written, cx)
     }
@@ -309,11 +313,15 @@ impl AsyncWrite for Client {
             return Pin::new(this).poll_write(cx, first);
         }
         let written = this.gathered.poll_write_vectored(&mut this.stream, cx, bufs);
-        if let Poll::Ready(Ok(mut left)) = written {
+        if let Poll::Ready(Ok(all)) = written {
+            let mut left = all;
             for buf in bufs {
                 let length = left.min(buf.len());
                 this.wrote(buf.get(..length).unwrap_or_default());
                 left -= length;
+            }
+            if this.gathered.waits() > all {
+                return written;
             }
         }
         this.patience.with(written, cx)
@@ -334,7 +342,14 @@ impl Shutdown for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let Some(fallen) = self.fallen.take().filter(|_| !Clock::is_cut()) else { return };
+        let Some(fallen) = self.fallen.take() else { return };
+        if Clock::is_cut() {
+            // What was sent of the answer shows that it was cut: without it an answer that never came would be asked for again.
+            let cx = &mut Context::from_waker(Waker::noop());
+            let _ = self.gathered.poll_out(&mut self.stream, cx);
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+            return;
+        }
         let farewell = self.farewell();
         let stream = std::mem::replace(&mut self.stream, Box::new(io::Cursor::new(Vec::new())));
         // Without a receiver it is closed.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Most header fields of a request. Pingora reads 256 at most.
-const FIELDS_MAX: usize = 256;
+pub const FIELDS_MAX: usize = 256;
 
 /// Most streams that a client opened and cancelled before they were looked at. More than [`super::http2`] lets pass at once, so
 /// that it is the one to end a flood of them, and to count it: `h2` takes in all that has come before any is looked at.
@@ -31,6 +31,12 @@ const RESETS_PENDING_MAX: usize = 512;
 /// Most bytes of small DATA frames that wait to be read, each counted with what it costs to keep. h2's own bound would end a gRPC
 /// stream of small messages before a slow service.
 const SMALL_DATA_MAX: usize = 1 << 20;
+
+/// Header lists of the longest length that a connection may hold at once.
+const HEADS_MAX: usize = 16;
+
+/// What every stream's header list may have, in bytes: twice what browsers send with a cookie, each field counted with 32 bytes more.
+const HEAD_USUAL: usize = 4 << 10;
 
 /// One listener, ready to take connections.
 pub struct Door {
@@ -47,6 +53,8 @@ pub struct Door {
     pub h2: H2Options,
     /// Longest header list of HTTP/2, in bytes.
     pub header_list: u32,
+    /// Most bytes of header lists that the requests of one HTTP/2 connection hold at once.
+    pub heads_max: usize,
     pub requests_per_connection: Option<u32>,
     connection_age: Duration,
     pub live: Arc<Live>,
@@ -76,6 +84,7 @@ impl Door {
             options: options(limits.keepalive.as_std()),
             h2: h2(listener),
             header_list: header_list(listener),
+            heads_max: heads_max(listener),
             requests_per_connection: limits.requests_per_connection,
             connection_age: limits.connection_age.as_std(),
             live: live.clone(),
@@ -102,6 +111,13 @@ fn options(keepalive: Duration) -> HttpServerOptions {
 
 fn header_list(listener: &config::Listener) -> u32 {
     u32::try_from(listener.limits.headers.get()).unwrap_or(u32::MAX)
+}
+
+/// HPACK makes a list of the longest length of a hundred bytes, and a client could have one on each stream. Sixteen of them, or what so many
+/// requests of a browser need.
+fn heads_max(listener: &config::Listener) -> usize {
+    let (longest, streams) = (header_list(listener) as usize, listener.http2.streams as usize);
+    longest.saturating_mul(HEADS_MAX).max(streams.saturating_mul(HEAD_USUAL))
 }
 
 /// What HTTP/2 is bound by, beside what [`super::http2`] watches.

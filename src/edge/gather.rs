@@ -65,6 +65,11 @@ impl Gathered {
         Poll::Ready(Ok(()))
     }
 
+    /// How many bytes were taken and wait, those included that are written of a part.
+    pub const fn waits(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What is left to be written, for another to write it.
     pub fn left(&mut self) -> Vec<u8> {
         let Self { mut bytes, out } = std::mem::take(self);

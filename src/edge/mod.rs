@@ -25,10 +25,15 @@ use pingora_core::{
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
     sync::watch,
+    task::unconstrained,
     time::{sleep, sleep_until, timeout_at},
 };
 
-use self::{caps::Place, client::Client, door::Door};
+use self::{
+    caps::Place,
+    client::Client,
+    door::{Door, FIELDS_MAX},
+};
 use crate::{
     config::listener::ProxyProtocol,
     deadline::{Clock, Timer},
@@ -171,10 +176,6 @@ async fn open(stream: Stream, door: &Arc<Door>, place: &mut Place, due: Instant)
     Client::meet(stream, door.clone(), due).await.map_err(|_| "closed".into())
 }
 
-/// Header lists that one HTTP/2 connection may hold at once, in lists of the longest length: HPACK makes so long a list of a hundred bytes, and a
-/// client could have one for each stream.
-const HEADS_MAX: usize = 16;
-
 /// What a field counts beside its name and value, in bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
@@ -211,7 +212,7 @@ struct Requests<G> {
     carried: AtomicU32,
     /// Requests that are being carried.
     open: AtomicU32,
-    /// What the clock of a request needs, handed on from one to the next.
+    /// What the clock of a request needs, handed on from one to the next over HTTP/1, where all are of one task.
     timer: Mutex<Timer>,
     /// Bytes of their header lists, over HTTP/2.
     heads: AtomicUsize,
@@ -274,7 +275,9 @@ where
                 return Poll::Pending;
             }
             woken = Some(cx.waker().clone());
-            let ends = closing.as_mut().poll(cx).is_ready() || old.as_mut().poll(cx).is_ready();
+            // Without regard to the budget of the turn, with none of which left they would not wake us.
+            let ends = Pin::new(&mut unconstrained(closing.as_mut())).poll(cx).is_ready()
+                || Pin::new(&mut unconstrained(old.as_mut())).poll(cx).is_ready();
             if ends { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
@@ -308,18 +311,20 @@ fn session(client: Box<Client>, settings: Option<HttpPersistentSettings>) -> Ser
 }
 
 impl<G> Requests<G> {
-    /// Holds a request's header list, if the connection may hold that much more.
+    /// Holds a request's header list, if it has no more fields than over HTTP/1 and the connection may hold that much more.
     fn heads_with(&self, session: &ServerSession) -> Option<Held<'_>> {
-        let fields = session.req_header().headers.iter();
-        let size = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
-        let most = (self.door.header_list as usize).saturating_mul(HEADS_MAX);
+        let fields = &session.req_header().headers;
+        if fields.len() > FIELDS_MAX {
+            return None;
+        }
+        let size = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
         let held = Held { all: &self.heads, size };
-        (self.heads.fetch_add(size, Relaxed).saturating_add(size) <= most).then_some(held)
+        (self.heads.fetch_add(size, Relaxed).saturating_add(size) <= self.door.heads_max).then_some(held)
     }
 
     async fn refuse_head(&self, mut session: ServerSession) -> Option<ReusedHttpStream> {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16();
-        self.door.metrics.refused_head("connection_headers", status);
+        self.door.metrics.refused_head("http2_fields", status);
         // A client that is gone has no use for it.
         let _ = session.respond_error(status).await;
         None
@@ -350,13 +355,10 @@ where
             self.end.send_replace(true);
         }
         let _open = Counted::one_more(&self.open);
-        let _head = match &session {
-            ServerSession::H2(_) => match self.heads_with(&session) {
-                Some(head) => Some(head),
-                None => return self.refuse_head(session).await,
-            },
-            _ => None,
-        };
+        if let ServerSession::H2(_) = session {
+            let Some(_head) = self.heads_with(&session) else { return self.refuse_head(session).await };
+            return Clock::drive(self.door.terms, &mut Timer::default(), self.proxy.process_new_http(session, shutdown)).await;
+        }
         let mut timer = std::mem::take(&mut *self.timer());
         let reused = Clock::drive(self.door.terms, &mut timer, self.proxy.process_new_http(session, shutdown)).await;
         *self.timer() = timer;

@@ -7,7 +7,12 @@ use async_trait::async_trait;
 use pingora_core::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{runtime::Handle, signal::unix::SignalKind};
 
-use super::{asker, notify::Supervisor, signals, watch::Watch};
+use super::{
+    asker::{self, Wish},
+    notify::Supervisor,
+    signals,
+    watch::Watch,
+};
 use crate::{live::Live, observe::access_log::Sink};
 
 /// The background service that reloads.
@@ -39,7 +44,10 @@ impl Keeper {
     /// Reloads for who sent SIGHUP, and tells how it went.
     async fn reload_as_asked(&self) {
         let fault = self.reload().await.err();
-        asker::tell(fault.map(|fault| format!("the configuration has errors, nothing was changed\n{fault}")).as_deref());
+        asker::tell(
+            Wish::Reload,
+            fault.map(|fault| format!("the configuration has errors, nothing was changed\n{fault}")).as_deref(),
+        );
     }
 }
 

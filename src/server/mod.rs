@@ -45,9 +45,9 @@ mod watch;
 mod watchdog;
 
 pub use self::{
-    asker::{Asker, tell as tell_asker},
+    asker::{Asker, Wish, tell as tell_asker},
     fault::Fault,
-    upgrade::runtime_directory,
+    upgrade::{runtime_directory, runtime_directory_of},
 };
 
 /// How the process comes to its sockets.

@@ -421,6 +421,21 @@ fn a_client_that_ends_its_sending_within_a_request_has_sent_no_request() {
     gateway.assert_sound();
 }
 
+/// A client that got nothing on a kept connection takes it for an idle one that was closed, and asks again.
+#[test]
+fn the_beginning_of_an_answer_that_was_cut_off_arrives() {
+    let origin = Origin::script(|visit| {
+        visit.request()?;
+        visit.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    });
+    let gateway = Gateway::before(&origin);
+    let mut connection = gateway.connect();
+    connection.send_head("GET / HTTP/1.1\nHost: a");
+    assert_eq!(connection.head().status().unwrap(), 200);
+    assert_eq!(connection.exactly(4), b"half");
+    assert!(connection.0.closes_within(PATIENCE));
+}
+
 /// Where only the end of the connection says where an answer ends, TLS tells a cut from an end.
 #[test]
 fn an_answer_that_was_cut_off_does_not_end_in_order() {

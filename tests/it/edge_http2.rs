@@ -177,21 +177,38 @@ fn streams_beyond_the_cap_are_refused_and_may_come_again() {
 #[test]
 fn the_header_lists_of_a_connection_are_bounded_together() {
     let (origin, go) = held();
-    let mut gateway = limited(&origin, "limits: { headers: 2KiB }");
+    let mut gateway = limited(&origin, "limits: { headers: 8KiB }, http2: { streams: 30 }");
     let mut raw = Raw::open(&gateway);
     let field = "y".repeat(120);
-    let fields = [GET.as_slice(), &[("x-a", field.as_str()); 11]].concat();
+    let fields = [GET.as_slice(), &[("x-a", field.as_str()); 50]].concat();
     let heavy = |stream: u32| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields));
     raw.send(&streams(30).flat_map(heavy).collect::<Vec<u8>>());
     let refused = raw.until(|frame| frame.kind == HEADERS).expect("an answer while the service is silent");
     assert_ne!(refused.status(), "200");
-    let sample = "banyan_request_heads_refused_total{listener=\"web\",reason=\"connection_headers\"}";
-    let refused = eventually("the others are refused", || gateway.metric(sample).filter(|count| *count >= 10.0));
-    assert!(refused <= 12.0, "sixteen times 2 KiB are held: {refused}");
+    let sample = "banyan_request_heads_refused_total{listener=\"web\",reason=\"http2_fields\"}";
+    let refused = eventually("the others are refused", || gateway.metric(sample).filter(|count| *count >= 13.0));
+    assert!(refused <= 15.0, "sixteen times 8 KiB are held: {refused}");
     (0..30).for_each(|_| go.send(()).unwrap());
     eventually("the rest is answered", || (gateway.metric("banyan_requests_in_flight{route=\"all\"}")? == 0.0).then_some(()));
     raw.send(&heavy(61));
     assert_eq!(raw.until(|frame| (frame.kind, frame.stream) == (HEADERS, 61)).expect("an answer").status(), "200");
+    gateway.assert_sound();
+}
+
+#[test]
+fn more_fields_than_over_http1_are_refused() {
+    let origin = Origin::text("x");
+    let mut gateway = Gateway::before(&origin);
+    let mut raw = Raw::open(&gateway);
+    let with = |stream, count| {
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[GET.as_slice(), &vec![("a", "b"); count]].concat()))
+    };
+    raw.send(&[with(1, 257), with(3, 256)].concat());
+    let mut heads: Vec<_> = (0..2).map(|_| raw.until(|frame| frame.kind == HEADERS).expect("an answer")).collect();
+    heads.sort_by_key(|head| head.stream);
+    assert_ne!(heads[0].status(), "200");
+    assert_eq!(heads[1].status(), "200");
+    assert_eq!(origin.count(), 1);
     gateway.assert_sound();
 }
 

@@ -445,9 +445,20 @@ fn reload_of_a_bad_configuration_fails_and_says_why() {
 #[test]
 fn two_commands_do_not_wait_at_the_same_ear() {
     let gateway = Start::on(HERE).ready();
-    let _ear = UnixListener::bind(gateway.dir().join("reload.sock")).unwrap();
+    let other = fs::File::create(gateway.dir().join("reload.lock")).unwrap();
+    other.lock().unwrap();
     let (code, _, said) = run(&mut reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway));
-    assert!(code != 0 && said.contains("somebody else listens"), "{said}");
+    assert_eq!(code, 0, "the reload is asked for all the same: {said}");
+    assert!(said.contains("that cannot be heard: another `banyan reload` waits"), "{said}");
+    let (code, _, said) = run(&mut reload(&copy_of_binary(gateway.dir()), &gateway));
+    assert!(code != 0 && said.contains("another `banyan reload` waits"), "no upgrade without one who hears: {said}");
+}
+
+#[test]
+fn the_runtime_directory_is_that_of_the_gateway() {
+    let gateway = Start::on(HERE).ready();
+    let (code, _, said) = run(reload(Path::new(env!("CARGO_BIN_EXE_banyan")), &gateway).env("RUNTIME_DIRECTORY", "/nowhere"));
+    assert_eq!((code, said.as_str()), (0, ""));
 }
 
 #[test]

@@ -39,7 +39,11 @@ fn meeting_point() -> PathBuf {
 
 /// Where only our own user may write.
 pub fn runtime_directory() -> PathBuf {
-    let named = std::env::var(DIRECTORY).ok();
-    let first = named.as_deref().and_then(|list| list.split(':').next()).filter(|first| !first.is_empty());
+    runtime_directory_of(&std::env::var(DIRECTORY).unwrap_or_default())
+}
+
+/// The first of these directories.
+pub fn runtime_directory_of(list: &str) -> PathBuf {
+    let first = list.split(':').next().filter(|first| !first.is_empty());
     PathBuf::from(first.unwrap_or(DIRECTORY_DEFAULT))
 }

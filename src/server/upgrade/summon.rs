@@ -3,12 +3,18 @@
 //! The running process starts it, not the command: what the service manager gave to the service alone (its credentials, its view of the file
 //! system, its rights) is the successor's too.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
-use anyhow::{Context, ensure};
-use tokio::{process::Command, signal::unix::Signal};
+use anyhow::{Context, bail, ensure};
+use tokio::{process::Command, signal::unix::Signal, time::timeout};
 
-use crate::server::{asker, signals};
+use crate::server::{
+    asker::{self, Wish},
+    signals,
+};
+
+/// Longest wait for what starts a successor: it gives up before.
+const SUMMON_MAX: Duration = Duration::from_secs(100);
 
 /// Has a successor started at each SIGUSR2. What stands between tells who asked how it went.
 pub async fn at_signal(asked: &mut Option<Signal>) {
@@ -16,7 +22,7 @@ pub async fn at_signal(asked: &mut Option<Signal>) {
         signals::next(asked).await;
         if let Err(fault) = summon().await {
             tracing::error!("no upgrade, this process carries on: {fault:#}");
-            asker::tell(Some(&format!("{fault:#}")));
+            asker::tell(Wish::Upgrade, Some(&format!("{fault:#}")));
         }
     }
 }
@@ -28,9 +34,13 @@ async fn summon() -> anyhow::Result<()> {
     // By this name, not by its path: in the service's view of the file system what replaced a file that may be executed may not be.
     let mut command = Command::new(format!("/proc/{asker}/exe"));
     command.args(["reload", "--within", "--pid", &std::process::id().to_string()]).stdin(Stdio::null());
-    let ended = command.status().await.with_context(|| {
-        format!("the binary of process {asker} cannot be started: run `banyan reload` as the user of the service")
-    })?;
+    let started = command.spawn();
+    let mut child = started.with_context(|| format!("the binary of process {asker} cannot be started"))?;
+    let Ok(ended) = timeout(SUMMON_MAX, child.wait()).await else {
+        child.kill().await?;
+        bail!("no successor came of it within {SUMMON_MAX:?}");
+    };
+    let ended = ended?;
     ensure!(ended.success(), "no successor came of it ({ended})");
     Ok(())
 }
