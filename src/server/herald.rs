@@ -127,6 +127,10 @@ impl BackgroundService for Herald {
         let Some(errand) = self.errand.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let wishes =
             Wishes { hand_over: signals::listen(SignalKind::quit()), summon: signals::listen(SignalKind::user_defined2()) };
+        // Only now, so that whoever finds us serving may send them. A successor waits until it is ready.
+        if errand.accession.is_none() {
+            self.shutters.raise();
+        }
         let mut stages = self.live.stages();
         tokio::select! {
             biased;

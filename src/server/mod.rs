@@ -110,9 +110,6 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
         accession: bequest.map(|bequest| bequest.accession(taken, files.book())),
         handover: Handover { live: live.clone(), supervisor, spare, files: files.book(), watchdog: None },
     };
-    if start == Start::Afresh {
-        shutters.raise();
-    }
     let failure = Failure::default();
     let herald = Herald::new(live.clone(), shutters, signals.ender(), failure.clone(), errand);
     server.add_service(background_service("herald", herald));
