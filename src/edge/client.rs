@@ -296,10 +296,12 @@ impl AsyncWrite for Client {
     /// An HTTP/2 connection is over with this; the client of an HTTP/1 connection may still be sending.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_http2() {
+        let is_ignored = matches!(&this.manner, Manner::Http2(guard) if guard.is_ended());
+        if this.is_http2() && !is_ignored {
             this.fallen = None;
         }
         let ended = match this.gathered.poll_out(&mut this.stream, cx) {
+            Poll::Ready(Ok(())) if is_ignored => Pin::new(&mut this.stream).poll_flush(cx),
             Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_shutdown(cx),
             unfinished => unfinished,
         };

@@ -86,6 +86,21 @@ fn each_flood_ends_its_connection_alone_and_is_counted() {
     gateway.assert_sound();
 }
 
+/// Who breaks the protocol is told so, and does not come again at once because its connection is closed.
+#[test]
+fn a_client_at_fault_is_left_alone_for_a_while() {
+    let origin = Origin::text("x");
+    let mut gateway = Gateway::before(&origin);
+    let mut raw = Raw::open(&gateway);
+    let begun = std::time::Instant::now();
+    raw.send(&frame(DATA, 0, 0, b"for no stream"));
+    let goaway = raw.until(|frame| frame.kind == GOAWAY).expect("a last word");
+    assert_eq!(goaway.code(), 1, "PROTOCOL_ERROR");
+    assert!(raw.ends());
+    assert!(begun.elapsed() > std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+    gateway.assert_sound();
+}
+
 /// A window that grows beyond its maximum is the client's fault, and has us do what it may not do so often itself.
 #[test]
 fn resets_that_a_client_provokes_are_a_flood_too() {

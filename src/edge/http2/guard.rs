@@ -23,6 +23,8 @@ pub struct Guard {
     /// Read by the look at how the connection begins.
     seen: BytesMut,
     watch: Watch,
+    /// The connection was ended for a fault of the client's.
+    ended: bool,
     /// When what has begun must be whole. `None`: nothing has.
     due: Option<Instant>,
     timer: Timer,
@@ -31,7 +33,13 @@ pub struct Guard {
 impl Guard {
     /// A connection whose preface must be whole by then. `seen` was read already.
     pub fn new(seen: BytesMut, due: Instant, header_list: u32) -> Self {
-        Self { seen, watch: Watch::new(Instant::now()).with_header_list(header_list), due: Some(due), timer: Timer::default() }
+        Self {
+            seen,
+            ended: false,
+            watch: Watch::new(Instant::now()).with_header_list(header_list),
+            due: Some(due),
+            timer: Timer::default(),
+        }
     }
 
     /// Reads on. `Some`: the connection is at its end, because it is too much or too slow.
@@ -73,8 +81,12 @@ impl Guard {
 
     /// Looks at what was written to the client.
     pub fn sent(&mut self, bytes: &[u8], door: &Door) {
-        self.watch.sent(bytes, |ended| match ended {
-            Ended::Connection(code) => door.metrics.goaway(code.label()),
+        let ended = &mut self.ended;
+        self.watch.sent(bytes, |frame| match frame {
+            Ended::Connection(code) => {
+                *ended |= code != Code::NO_ERROR;
+                door.metrics.goaway(code.label());
+            }
             Ended::Stream(code) => door.metrics.reset(code.label()),
         });
     }
@@ -91,7 +103,16 @@ impl Guard {
         Farewell::ignoring(self.last_words(flood.code(), door))
     }
 
+    /// The client was told that it is at fault: it is left alone as one that floods, or it would come again at once.
+    pub const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// How the connection ends if nobody ended it.
     pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
+        if self.ended {
+            return Farewell::ignoring(Bytes::new());
+        }
         Farewell::new(self.last_words(code, door))
     }
 
