@@ -23,6 +23,9 @@ const LINGER_MAX: usize = 1 << 20;
 /// the next one only when this one ends does so seldom.
 const IGNORED: Duration = Duration::from_secs(5);
 
+/// The same where a client broke the protocol: less than honest ones wait for the end (h2spec 2 s).
+const TURNED_AWAY: Duration = Duration::from_secs(1);
+
 /// A last answer, the end of what we send, and what comes after.
 #[derive(Debug)]
 pub struct Farewell {
@@ -78,6 +81,11 @@ impl Farewell {
     /// To a client that floods us. Nothing of it is read any more.
     pub fn ignoring(answer: Bytes) -> Self {
         Self { then: Then::Ignore, due: Instant::now() + IGNORED, ..Self::new(answer) }
+    }
+
+    /// The same to a client that broke the protocol and was told so. An honest one waits for the end.
+    pub fn turning_away() -> Self {
+        Self { due: Instant::now() + TURNED_AWAY, ..Self::ignoring(Bytes::new()) }
     }
 
     /// Ends the connection.

@@ -103,7 +103,7 @@ impl Guard {
         Farewell::ignoring(self.last_words(flood.code(), door))
     }
 
-    /// The client was told that it is at fault: it is left alone as one that floods, or it would come again at once.
+    /// The client was told that it is at fault: it is left alone for a moment, or it would come again at once.
     pub const fn is_ended(&self) -> bool {
         self.ended
     }
@@ -111,7 +111,7 @@ impl Guard {
     /// How the connection ends if nobody ended it.
     pub fn farewell(&self, code: Code, door: &Door) -> Farewell {
         if self.ended {
-            return Farewell::ignoring(Bytes::new());
+            return Farewell::turning_away();
         }
         Farewell::new(self.last_words(code, door))
     }
