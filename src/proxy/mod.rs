@@ -4,10 +4,7 @@
 //! names an upstream; `upstream_peer` picks an endpoint; the response hooks go the way back; `logging` ends it.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -16,13 +13,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use pingora_core::{
     Error, ErrorType,
-    protocols::{Digest, http::ServerSession},
+    protocols::Digest,
     upstreams::peer::{HttpPeer, Peer},
 };
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::{
+    client::{is_taken_back, send_continue},
     ctx::Ctx,
     fault::Meaning,
     time::{CLIENT_SILENCE_MAX, begin_upload, idle_from_now, request_sent, set_timeouts},
@@ -39,6 +37,7 @@ use crate::{
     upstream::EffectiveTimeouts,
 };
 
+mod client;
 pub mod ctx;
 pub mod facts;
 pub mod fault;
@@ -187,30 +186,6 @@ impl Gateway {
         ctx.tries.lease = Some(lease);
         Ok(peer)
     }
-}
-
-/// The client has cancelled its stream already, so nobody would read the answer. Floods are made of such (CVE-2023-44487); no service is to
-/// feel them.
-async fn is_taken_back(session: &mut Session) -> bool {
-    let ServerSession::H2(stream) = session.as_downstream_mut() else { return false };
-    let mut end = stream.idle();
-    poll_fn(|cx| Poll::Ready(Pin::new(&mut end).poll(cx).is_ready())).await
-}
-
-/// The policies let the request pass, so a client that waits for this may send its body (RFC 9110 §10.1.1). The service is not
-/// asked: it would have to be waited for, and HTTP/2 services cannot say it.
-async fn send_continue(session: &mut Session) -> pingora_core::Result<()> {
-    let head = session.req_header();
-    let expected = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !expected || head.version < Version::HTTP_11 || session.as_downstream_mut().is_body_done() {
-        return Ok(());
-    }
-    let downstream = session.as_downstream_mut();
-    // Else Pingora takes it for an answer given before the body's end, after which the connection cannot go on.
-    downstream.set_close_on_response_before_downstream_finish(false);
-    let sent = downstream.write_continue_response().await;
-    downstream.set_close_on_response_before_downstream_finish(true);
-    sent
 }
 
 /// The answer to a head that cannot be read goes through the gateway's own policies too.
