@@ -3,29 +3,15 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use http::Request;
 
-use crate::harness::{Connection, Gateway, Origin, PATIENCE, eventually, gateway::Start, h2, origin::ok, wire::Framing};
-
-/// What services wait at until the test opens it.
-#[derive(Clone, Default)]
-struct Barrier(Arc<(Mutex<bool>, Condvar)>);
-
-impl Barrier {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let (open, opened) = &*self.0;
-        drop(opened.wait_timeout_while(open.lock().unwrap(), PATIENCE * 2, |open| !*open).unwrap());
-    }
-}
+use crate::harness::{
+    Connection, Gateway, Origin, PATIENCE, barrier::Barrier, eventually, gateway::Start, h2, origin::ok, wire::Framing,
+};
 
 /// A service that answers at once below `/quick`, and elsewhere once the barrier is open.
 fn held(barrier: &Barrier) -> Origin {

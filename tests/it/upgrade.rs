@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread::JoinHandle,
@@ -20,7 +20,8 @@ use std::{
 };
 
 use crate::harness::{
-    Connection, Gateway, Origin, PATIENCE,
+    Connection, Gateway, Origin,
+    barrier::Barrier,
     chat::{self, Chat},
     ear::Ear,
     eventually,
@@ -97,22 +98,6 @@ fn one(address: SocketAddr, kept: Option<Connection>) -> io::Result<Option<Conne
     match (response.status, response.text().as_str()) {
         (200, "quick") => Ok((response.field("connection") != Some("close")).then_some(connection)),
         (status, text) => Err(io::Error::other(format!("{status} {text}"))),
-    }
-}
-
-/// What a download waits at until the test lets it go on.
-#[derive(Clone, Default)]
-struct Barrier(Arc<(Mutex<bool>, Condvar)>);
-
-impl Barrier {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let (open, opened) = &*self.0;
-        drop(opened.wait_timeout_while(open.lock().unwrap(), PATIENCE * 3, |open| !*open).unwrap());
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything blocks and has a deadline; nothing sleeps to let something else happen.
 
+pub mod barrier;
 pub mod case;
 pub mod cert;
 pub mod chat;
