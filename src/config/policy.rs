@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::auth::Auth;
 use crate::units::{Bytes, Duration};
+
+pub mod auth;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -15,6 +18,9 @@ pub struct Policies {
     /// Which pages of other origins may call, by the Fetch standard.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub cors: Switch<Cors>,
+    /// By what a caller proves who it is. A request that does not is answered with 401.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub auth: Switch<Auth>,
 }
 
 /// A policy as a place in the file states it.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 use super::schema;
 
 /// The sections in the order in which a newcomer should read them.
-const SECTIONS: [&str; 9] =
-    ["listeners", "upstreams", "routes", "policies", "admin", "observe", "trusted_proxies", "paths", "process"];
+const SECTIONS: [&str; 10] =
+    ["listeners", "upstreams", "routes", "policies", "consumers", "admin", "observe", "trusted_proxies", "paths", "process"];
 
 /// Type names whose whole story is told in the introduction, and what they are called.
 const QUANTITIES: [(&str, &str); 2] = [("Duration", "[duration](#units)"), ("Bytes", "[size](#units)")];

@@ -28,6 +28,7 @@ use crate::{
         process::Drain,
     },
     name::UpstreamName,
+    policy::introduction::Guarded,
     route::{Route, Router},
     stores::{Stores, StoresError},
     upstream::Upstream,
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub slashes: EncodedSlashes,
     pub log_format: LogFormat,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// What no client may say, and no log may show.
+    pub guarded: Arc<Guarded>,
     trusted: Box<[IpNet]>,
 }
 

@@ -9,6 +9,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::exchange::{Facts, Inbound, Stop};
 
 pub mod chain;
+pub mod introduction;
+pub mod auth;
 pub mod cors;
 pub mod request_limits;
 

@@ -62,6 +62,8 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::MethodNotAllowed(HeaderValue::from_static("GET")),
         Stop::BodyTooLarge,
         Stop::HeadersTooLarge,
+        Stop::Unauthenticated(Vec::new()),
+        Stop::Forbidden(None),
         Stop::RequestTimeout,
         Stop::ClientTimeout,
         Stop::Fault(std::io::Error::other("of ours").into()),

@@ -104,22 +104,23 @@ impl Loaded {
         self.errors().any(|problem| problem.path.contains(path) || path.contains(&problem.path) || beside(problem))
     }
 
-    /// Whether an upstream of this name may be declared: it is written, if perhaps with mistakes in it, or the section as a whole
-    /// could not be read.
-    pub fn may_declare_upstream(&self, name: &str) -> bool {
-        let section = Path::root().key("upstreams");
+    /// Whether a section may declare this name: it is written, if perhaps with mistakes in it, or the section as a whole could not be
+    /// read.
+    pub fn may_declare(&self, section: &str, name: &str) -> bool {
+        let names = self.declared(section);
+        let section = Path::root().key(section);
         let written = self.sources.root.find(&section).is_some();
         let unread = |problem: &Problem| problem.path.contains(&section) || (!written && problem.path.steps().len() == 1);
-        self.declared_upstreams().any(|declared| declared == name) || self.errors().any(unread)
+        names.into_iter().any(|declared| declared == name) || self.errors().any(unread)
     }
 
     fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().filter(|problem| problem.is_error())
     }
 
-    /// The names of all upstreams that are written, those with mistakes in them too.
-    pub fn declared_upstreams(&self) -> impl Iterator<Item = &str> {
-        self.sources.names("upstreams")
+    /// The names that are written in a section, those with mistakes in them too.
+    pub fn declared<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a str> {
+        self.sources.names(section)
     }
 }
 

@@ -1,0 +1,110 @@
+//! `consumers`: who may call, and by what they are known.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::secret::REDACTED;
+use crate::{name::GroupName, units::from_text};
+
+/// Someone who calls: a program, a partner, a person.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// Groups that it belongs to, for `authz`; services are told them in `X-Consumer-Groups`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    /// By what it is known. None: it can only be an anonymous consumer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
+}
+
+/// Something that only this consumer has.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "CredentialKeys", into = "CredentialKeys")]
+#[schemars(with = "CredentialKeys")]
+pub enum Credential {
+    ApiKey(ApiKey),
+}
+
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+struct CredentialKeys {
+    /// An API key, as `banyan key new` makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    api_key: Option<ApiKey>,
+}
+
+impl TryFrom<CredentialKeys> for Credential {
+    type Error = &'static str;
+
+    fn try_from(keys: CredentialKeys) -> Result<Self, &'static str> {
+        match keys.api_key {
+            Some(key) => Ok(Self::ApiKey(key)),
+            None => Err("expected exactly one of `api_key`"),
+        }
+    }
+}
+
+impl From<Credential> for CredentialKeys {
+    fn from(credential: Credential) -> Self {
+        match credential {
+            Credential::ApiKey(key) => Self { api_key: Some(key) },
+        }
+    }
+}
+
+/// An API key, by its digest: who reads the file cannot use it.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// SHA-256 of the key, in hexadecimal. The key must be random, of 128 bits at least: it is not made slow to guess, as a password is.
+    pub sha256: Sha256,
+}
+
+/// A SHA-256 digest of something secret. Not shown.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+const DIGEST: &str = "a SHA-256 digest of 64 hexadecimal digits";
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, DIGEST, |text| digest(text).map(Self))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl JsonSchema for Sha256 {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sha256".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$", "description": "A SHA-256 digest in hexadecimal." })
+    }
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = pair.iter().try_fold(0, |byte, digit| Some(byte << 4 | char::from(*digit).to_digit(16)? as u8))?;
+    }
+    Some(bytes)
+}

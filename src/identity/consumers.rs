@@ -1,0 +1,166 @@
+//! The consumers of a configuration, found by what they are known by.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    caller::{Consumer, Groups},
+    config::{
+        self,
+        consumer::Credential,
+        problem::{Path, Problem},
+    },
+    name::{ConsumerName, GroupName},
+};
+
+/// Every consumer, and the tables that find one by a credential.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    /// By name, ascending.
+    all: Box<[Arc<Consumer>]>,
+    api_keys: HashMap<Digest, u32, ahash::RandomState>,
+}
+
+/// SHA-256 of an API key. Compared in constant time: where two digests begin to differ is told to nobody.
+#[derive(Clone, Copy, Debug)]
+struct Digest([u8; 32]);
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Digest {}
+
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl Consumers {
+    /// The table, and what is wrong with the credentials.
+    pub fn compile(config: &BTreeMap<ConsumerName, config::Consumer>) -> (Self, Vec<Problem>) {
+        let mut interned = Interned::default();
+        let all: Box<[_]> = config
+            .iter()
+            .map(|(name, consumer)| Arc::new(Consumer { name: name.clone(), groups: interned.groups(&consumer.groups) }))
+            .collect();
+        let mut tables = Tables { consumers: Self { all, api_keys: HashMap::default() }, problems: Vec::new(), owners: config };
+        for (index, consumer) in (0..).zip(config.values()) {
+            for (at, credential) in consumer.credentials.iter().enumerate() {
+                tables.add(index, at, credential);
+            }
+        }
+        tables.consumers.api_keys.shrink_to_fit();
+        (tables.consumers, tables.problems)
+    }
+
+    pub fn named(&self, name: &ConsumerName) -> Option<&Arc<Consumer>> {
+        let index = self.all.binary_search_by(|consumer| consumer.name.cmp(name)).ok()?;
+        self.all.get(index)
+    }
+
+    /// The consumer that has this API key.
+    pub fn by_api_key(&self, key: &[u8]) -> Option<&Arc<Consumer>> {
+        let index = self.api_keys.get(&Digest(Sha256::digest(key).into()))?;
+        self.all.get(*index as usize)
+    }
+}
+
+/// Groups that several consumers have are kept once.
+#[derive(Default)]
+struct Interned(BTreeMap<Vec<GroupName>, Arc<Groups>>);
+
+impl Interned {
+    fn groups(&mut self, names: &[GroupName]) -> Arc<Groups> {
+        self.0.entry(names.to_vec()).or_insert_with_key(|names| Arc::new(Groups::new(names.clone()))).clone()
+    }
+}
+
+/// The tables while they are filled.
+struct Tables<'a> {
+    consumers: Consumers,
+    problems: Vec<Problem>,
+    owners: &'a BTreeMap<ConsumerName, config::Consumer>,
+}
+
+impl Tables<'_> {
+    fn add(&mut self, index: u32, at: usize, credential: &Credential) {
+        match credential {
+            Credential::ApiKey(key) => match self.consumers.api_keys.entry(Digest(key.sha256.0)) {
+                Entry::Vacant(free) => _ = free.insert(index),
+                Entry::Occupied(taken) => {
+                    let (other, same) = (*taken.get(), |other: &Credential| other == credential);
+                    let problem = self.duplicate(index, at, other, same);
+                    self.problems.push(problem);
+                }
+            },
+        }
+    }
+
+    /// A credential that two consumers have says nothing of who calls.
+    fn duplicate(&self, index: u32, at: usize, other: u32, same: impl Fn(&Credential) -> bool) -> Problem {
+        let place = |index: u32, at: usize| {
+            let name = self.consumers.all.get(index as usize).map_or("", |consumer| consumer.name.as_str());
+            Path::root().key("consumers").key(name).key("credentials").index(at)
+        };
+        let owner = self.owners.values().nth(other as usize);
+        let first = owner.and_then(|owner| owner.credentials.iter().position(same)).unwrap_or_default();
+        Problem::error(place(index, at), "this credential is there already, so it does not say who calls")
+            .also(place(other, first), "here it is too")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::consumer::{ApiKey, Sha256 as Sum};
+
+    fn table(consumers: &[(&str, &[&str], &[&str])]) -> (Consumers, Vec<Problem>) {
+        let key = |key: &&str| Credential::ApiKey(ApiKey { sha256: Sum(Sha256::digest(key).into()) });
+        let config = consumers.iter().map(|(name, groups, keys)| {
+            let groups = groups.iter().map(|group| GroupName::new(group)).collect();
+            (ConsumerName::new(name), config::Consumer { groups, credentials: keys.iter().map(key).collect() })
+        });
+        Consumers::compile(&config.collect())
+    }
+
+    fn name(found: Option<&Arc<Consumer>>) -> Option<&str> {
+        found.map(|consumer| consumer.name.as_str())
+    }
+
+    #[test]
+    fn a_consumer_is_found_by_each_of_its_keys_and_by_nothing_else() {
+        let (consumers, problems) = table(&[("a", &["g"], &["one", "two"]), ("b", &["g"], &["three"]), ("c", &[], &[])]);
+        assert_eq!(problems, []);
+        for (key, expected) in [("one", Some("a")), ("two", Some("a")), ("three", Some("b")), ("four", None), ("", None)] {
+            assert_eq!(name(consumers.by_api_key(key.as_bytes())), expected, "{key}");
+        }
+        assert_eq!(name(consumers.named(&ConsumerName::new("c"))), Some("c"));
+        assert_eq!(name(consumers.named(&ConsumerName::new("d"))), None);
+    }
+
+    #[test]
+    fn consumers_of_the_same_groups_share_them() {
+        let (consumers, _) = table(&[("a", &["g", "h"], &[]), ("b", &["g", "h"], &[])]);
+        let groups = |name: &str| &consumers.named(&ConsumerName::new(name)).unwrap().groups;
+        assert!(Arc::ptr_eq(groups("a"), groups("b")));
+        assert_eq!(groups("a").header.as_ref().unwrap(), "g, h");
+    }
+
+    #[test]
+    fn a_key_of_two_consumers_is_told_with_both_places() {
+        let (_, problems) = table(&[("a", &[], &["one", "same"]), ("b", &[], &["same"])]);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!(problem.path.to_string(), "consumers.b.credentials[0]");
+        assert_eq!(problem.also[0].0.to_string(), "consumers.a.credentials[1]");
+    }
+}
