@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use crate::{
     certs::Showcase,
     config::Config,
+    identity::Identities,
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -16,6 +19,8 @@ use crate::{
 /// What outlives a reload.
 pub struct Stores {
     pub upstreams: States,
+    /// Those in force, with what they have learnt.
+    pub identities: ArcSwap<Identities>,
     pub metrics: Arc<Metrics>,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
@@ -63,6 +68,7 @@ impl Stores {
         let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
         Ok(Self {
             upstreams: States::default(),
+            identities: ArcSwap::default(),
             metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
             carried: Carried::default(),
