@@ -24,6 +24,7 @@ use crate::{
     name::{ListenerName, RouteName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
+        auth,
         chain::{Chain, Ground},
         introduction::Guarded,
     },
@@ -266,8 +267,9 @@ impl Compiler<'_> {
     }
 
     fn consumers(&mut self) {
-        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers);
+        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers, &self.stores.passwords);
         self.consumers = Arc::new(consumers);
+        let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
         self.meaning(|_, problems| problems.extend(found));
     }
 

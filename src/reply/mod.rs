@@ -119,6 +119,14 @@ pub fn told(stop: &Stop) -> Told {
             "The request has no valid credentials for this address.",
             F::PolicyRefused,
         ),
+        Stop::Undecided => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "authentication_unavailable",
+            "Service unavailable",
+            "The credentials of the request could not be verified now.",
+            F::PolicyRefused,
+        ),
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }

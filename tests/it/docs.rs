@@ -64,6 +64,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::HeadersTooLarge,
         Stop::Unauthenticated(Vec::new()),
         Stop::Forbidden(None),
+        Stop::Undecided,
         Stop::RequestTimeout,
         Stop::ClientTimeout,
         Stop::Fault(std::io::Error::other("of ours").into()),
