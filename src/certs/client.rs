@@ -157,9 +157,13 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// The table of RFC 4514 §3.
 fn keyword(kind: &Oid<'_>) -> Option<&'static str> {
-    let known = [
+    keywords().into_iter().find(|(oid, _)| oid == kind).map(|(_, keyword)| keyword)
+}
+
+/// The table of RFC 4514 §3.
+pub(super) fn keywords() -> [(Oid<'static>, &'static str); 9] {
+    [
         (oids::OID_X509_COMMON_NAME, "CN"),
         (oids::OID_X509_LOCALITY_NAME, "L"),
         (oids::OID_X509_STATE_OR_PROVINCE_NAME, "ST"),
@@ -169,8 +173,7 @@ fn keyword(kind: &Oid<'_>) -> Option<&'static str> {
         (oids::OID_X509_STREET_ADDRESS, "STREET"),
         (oids::OID_DOMAIN_COMPONENT, "DC"),
         (oids::OID_USERID, "UID"),
-    ];
-    known.into_iter().find(|(oid, _)| oid == kind).map(|(_, keyword)| keyword)
+    ]
 }
 
 /// A value in which nothing can be taken for another part of the name (RFC 4514 §2.4). Control characters are written as numbers too.

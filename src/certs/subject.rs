@@ -1,6 +1,6 @@
 //! Distinguished names as people write them (RFC 4514 §3), brought into the form in which those of certificates are written.
 
-use super::client::escaped;
+use super::client::{escaped, keywords};
 
 /// A name in our form: keywords in capitals, no space around parts, values escaped where they must be. `None`: it is no such name.
 pub fn normal(text: &str) -> Option<String> {
@@ -15,13 +15,20 @@ pub fn normal(text: &str) -> Option<String> {
 fn attribute(text: &str) -> Option<String> {
     let (kind, value) = text.split_once('=')?;
     let (kind, value) = (kind.trim(), trimmed(value));
-    let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    let kind = is_kind.then(|| kind.to_ascii_uppercase())?;
-    // A value by its bytes stays as it is (RFC 4514 §2.4).
+    let kind = kind.to_ascii_uppercase();
+    let is_keyword = keywords().iter().any(|(_, keyword)| **keyword == *kind);
+    let is_number = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     match value.strip_prefix('#') {
-        Some(bytes) => bytes.bytes().all(|b| b.is_ascii_hexdigit()).then(|| format!("{kind}=#{}", bytes.to_ascii_lowercase())),
-        None => unescaped(value).map(|value| format!("{kind}={}", escaped(&value))),
+        // A value by its bytes stays as it is (RFC 4514 §2.4).
+        Some(bytes) if is_keyword || is_number => is_hex(bytes).then(|| format!("{kind}=#{}", bytes.to_ascii_lowercase())),
+        None if is_keyword => unescaped(value).map(|value| format!("{kind}={}", escaped(&value))),
+        // Of a type without a keyword the names of certificates have the bytes: a text would match none.
+        _ => None,
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Cuts at each of these signs that is not escaped.
@@ -84,8 +91,13 @@ mod tests {
         check("CN=\\ a\\ ,O=x", Some("CN=\\ a\\ ,O=x"));
         check("CN=M\\C3\\BCller", Some("CN=Müller"));
         check("1.2.3.4=#0C0178", Some("1.2.3.4=#0c0178"));
-        for wrong in ["", "acme", "CN=a,", "CN=a\\", "CN=a;O=b", "=a", "C N=a", "CN=a\\zz", "CN=#xy", "CN=\\FF"] {
+        for wrong in
+            ["", "acme", "CN=a,", "CN=a\\", "CN=a;O=b", "=a", "=#00", "C N=a", "CN=a\\zz", "CN=#xy", "CN=#", "CN=#0", "CN=\\FF"]
+        {
             check(wrong, None);
+        }
+        for no_keyword in ["emailAddress=a@shop.example", "1.2.3.4=x", "X=#00"] {
+            check(no_keyword, None);
         }
     }
 }

@@ -219,7 +219,9 @@ impl<'a> Tables<'a> {
     fn odd_subject(&mut self, index: u32, at: usize, text: &str) {
         let at = self.place(index, at).key("client_certificate").key("subject");
         let problem = Problem::error(at, format!("`{text}` is no distinguished name"));
-        self.problems.push(problem.help("write the whole of it, its most specific part first: `CN=acme,O=Acme Ltd`"));
+        self.problems.push(problem.help(
+            "write the whole of it, its most specific part first: `CN=acme,O=Acme Ltd`; a type other than CN, L, ST, O, OU, C, STREET, DC and UID by its number and the bytes of its value: `1.2.840.113549.1.9.1=#1603612e62`",
+        ));
     }
 
     /// A credential that two consumers have says nothing of who calls.

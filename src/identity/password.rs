@@ -1,10 +1,11 @@
 //! Passwords of consumers: argon2id (RFC 9106) and bcrypt, slow on purpose, so verified away from the threads that serve.
 //!
 //! What a password proved is remembered with its hash: not the password, but its HMAC under a secret of this process. So a repeat is fast, and
-//! who reads the memory has nothing to try passwords on.
+//! no password stays in memory.
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,6 +16,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
 use aws_lc_rs::hmac;
+use base64::Engine;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -34,9 +36,15 @@ const WRONG_MAX: usize = 1024;
 /// What bcrypt reads of a password, in bytes; of a longer one it would ignore the rest.
 const BCRYPT_MAX: usize = 72;
 
-/// Most that a hash may ask for: memory in KiB (1 GiB), and the exponent of bcrypt's rounds.
+/// Most memory that a hash of argon2id may ask for, in KiB (1 GiB), and the most that its passes may write, in KiB (4 GiB: seconds).
 const MEMORY_MAX: u32 = 1 << 20;
-const COST_MAX: u32 = 17;
+const WRITTEN_MAX: u64 = 1 << 22;
+
+/// Exponents of bcrypt's rounds: it has none below, and above it takes tens of seconds.
+const COSTS: RangeInclusive<u32> = 4..=17;
+
+/// Length of a salt as bcrypt writes it; its sum follows.
+const SALT: usize = 22;
 
 /// HMAC of who said what.
 type Proof = [u8; 32];
@@ -170,7 +178,10 @@ impl Passwords {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        context.sign().as_ref().try_into().unwrap_or_default()
+        let mut digest = Proof::default();
+        // HMAC-SHA256 is as long.
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
     }
 
     fn wrong_at(&self, proof: &Proof) -> Option<&ArcSwapOption<Proof>> {
@@ -225,11 +236,27 @@ fn is_same(one: &Proof, other: &Proof) -> bool {
 
 /// Which kind of hash it is, if it can be verified within our bounds.
 fn kind(hash: &str) -> Option<Kind> {
-    if let Ok(parts) = hash.parse::<bcrypt::HashParts>() {
-        return (parts.get_cost() <= COST_MAX).then_some(Kind::Bcrypt);
+    match hash.parse::<bcrypt::HashParts>() {
+        Ok(parts) => (COSTS.contains(&parts.get_cost()) && is_decodable(hash)).then_some(Kind::Bcrypt),
+        Err(_) => PasswordHash::new(hash).is_ok_and(|hash| is_argon2id(&hash)).then_some(Kind::Argon2id),
     }
-    let hash = PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT && hash.hash.is_some())?;
-    argon2::Params::try_from(&hash).is_ok_and(|params| params.m_cost() <= MEMORY_MAX).then_some(Kind::Argon2id)
+}
+
+/// Salt and sum of bcrypt can be read. What it parses it has not decoded yet.
+fn is_decodable(hash: &str) -> bool {
+    let both = hash.rsplit('$').next().and_then(|both| both.split_at_checked(SALT));
+    both.is_some_and(|(salt, sum)| [salt, sum].iter().all(|part| bcrypt::BASE_64.decode(part).is_ok()))
+}
+
+fn is_argon2id(hash: &PasswordHash<'_>) -> bool {
+    let is_known = hash.version.is_none_or(|version| argon2::Version::try_from(version).is_ok());
+    let is_affordable = |params: argon2::Params| {
+        params.m_cost() <= MEMORY_MAX && u64::from(params.m_cost()) * u64::from(params.t_cost()) <= WRITTEN_MAX
+    };
+    hash.algorithm == argon2::ARGON2ID_IDENT
+        && hash.hash.is_some()
+        && is_known
+        && argon2::Params::try_from(hash).is_ok_and(is_affordable)
 }
 
 #[cfg(test)]
@@ -308,14 +335,17 @@ mod tests {
 
     #[test]
     fn only_hashes_that_can_be_verified_are_taken() {
-        for odd in [
-            "",
-            "secret",
-            "$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$AAAA",
-            "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ",
-            "$2b$25$",
-            "$1$a$b",
-        ] {
+        let (argon, bcrypt) = (argon(), "$2b$04$......................oHDYXgeRLGzE1t7uvJLuTjGpvnl1dOW".to_owned());
+        assert_eq!((kind(&argon), kind(&bcrypt)), (Some(Kind::Argon2id), Some(Kind::Bcrypt)));
+        for (good, odd) in
+            [("argon2id", "argon2i"), ("v=19", "v=18"), ("m=8", "m=1048577"), ("m=8,t=1", "m=1024,t=4097"), ("p=1", "p=2")]
+        {
+            assert_eq!(kind(&argon.replace(good, odd)), None, "{odd}");
+        }
+        for (good, odd) in [("$04$", "$03$"), ("$04$", "$18$"), ("2b", "1"), (".o", "/o"), ("dOW", "dO!"), ("dOW", "dO")] {
+            assert_eq!(kind(&bcrypt.replace(good, odd)), None, "{odd}");
+        }
+        for odd in ["", "secret", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ"] {
             assert_eq!(kind(odd), None, "{odd}");
         }
     }

@@ -59,6 +59,7 @@ impl Authz {
     pub fn compile(config: &Config, path: &Path, auth: Option<&Auth>, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         refuse_emptiness(config, path, &mut problems);
+        problems.extend(config.scopes.iter().flat_map(|scopes| odd_scopes(scopes, &path.key("scopes"))));
         match auth {
             Some(auth) => refuse_the_impossible(config, path, auth, &mut problems),
             None => problems.push(
@@ -183,6 +184,21 @@ fn refuse_emptiness(config: &Config, path: &Path, problems: &mut Vec<Problem>) {
             Problem::error(path.clone(), "nothing is asked of the caller").help("add `scopes`, `roles`, `groups` or `claims`"),
         );
     }
+}
+
+/// What no token can have: its scopes are apart by spaces (RFC 6749 §3.3).
+fn odd_scopes(scopes: &Words, path: &Path) -> Vec<Problem> {
+    let at = path.key(match scopes {
+        Words::Any(_) => "any",
+        Words::All(_) => "all",
+    });
+    let is_scope = |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~'));
+    let odd = scopes.listed().iter().enumerate().filter(|(_, scope)| !is_scope(scope));
+    let problem = |(index, scope): (usize, &String)| {
+        Problem::error(at.index(index), format!("`{scope}` is no scope"))
+            .help("a scope is printable ASCII without spaces, quotes and backslashes")
+    };
+    odd.map(problem).collect()
 }
 
 /// A trial that refuses, and claims where no scheme gives any.

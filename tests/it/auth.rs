@@ -4,7 +4,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use crate::harness::{
-    Connection, Gateway, Origin, Response,
+    Connection, Gateway, Origin, PATIENCE, Response,
     cert::Authority,
     gateway::{Start, banyan, run},
     h2::{self, full, h2c, play},
@@ -87,12 +87,39 @@ fn a_service_is_told_who_calls_and_not_by_what() {
 
 #[test]
 fn a_client_cannot_have_the_word_of_the_gateway_taken_out() {
-    let origin = Origin::echo();
-    let gateway = gateway(&origin, "");
-    let ask = "GET /x HTTP/1.1\nHost: a\nX-Api-Key: key-of-acme\nConnection: X-Consumer, X-Consumer-Groups";
-    gateway.ask(ask);
-    assert_eq!(origin.last().field("x-consumer"), Some("acme"));
-    assert_eq!(origin.last().field("x-consumer-groups"), Some("partners, early"));
+    let (origin, modern) = (Origin::shouting(), h2::Service::h2c(|_| http::Response::new(full(""))));
+    let gateway = Gateway::start(&format!(
+        r#"
+upstreams: {{ old: {{ endpoints: ["{origin}"] }}, new: {{ protocol: h2c, endpoints: ["{modern}"] }} }}
+consumers: {{ acme: {{ groups: [partners], credentials: [{{ api_key: {{ sha256: {} }} }}] }} }}
+policies: {{ auth: {{ api_key: {{ header: X-Api-Key }} }} }}
+routes:
+  old: {{ to: {{ upstream: old }} }}
+  new: {{ match: {{ path: /new }}, to: {{ upstream: new }} }}
+"#,
+        digest("key-of-acme"),
+    ));
+    let fields = "X-Api-Key: key-of-acme\nX-Consumer: admin";
+    for (options, passed_on) in [
+        ("X-Consumer, X-Consumer-Groups, X-Api-Key", None),
+        ("keep-alive,x-consumer\nConnection: X-CONSUMER-GROUPS", None),
+        ("Upgrade, X-Consumer, X-Consumer-Groups\nUpgrade: websocket", Some("Upgrade")),
+        ("X-Consumer, X-Consumer-Groups\nUpgrade: x-consumer", None),
+    ] {
+        let served = origin.count();
+        gateway.connect().send_head(&format!("GET /x HTTP/1.1\nHost: a\n{fields}\nConnection: {options}")).0.head().unwrap();
+        assert_eq!(origin.count(), served + 1, "{options}");
+        let request = origin.last();
+        assert_eq!(request.head.all("x-consumer"), ["acme"], "{options}");
+        assert_eq!(request.head.all("x-consumer-groups"), ["partners"], "{options}");
+        assert_eq!(request.field("x-api-key"), None, "{options}");
+        assert_eq!(request.field("connection"), passed_on, "nor by whoever comes next: {options}");
+    }
+    let options = "Connection: X-Consumer, X-Consumer-Groups";
+    assert_eq!(gateway.ask(&format!("GET /new HTTP/1.1\nHost: a\n{fields}\n{options}")).status, 200);
+    let request = modern.last();
+    let said = |name: &str| request.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!((said("x-consumer"), said("x-consumer-groups"), said("x-api-key")), (vec!["acme"], vec!["partners"], vec![]));
 }
 
 #[test]
@@ -408,6 +435,34 @@ routes:
     let config = gateway.admin("/config").text();
     assert!(!config.contains("argon2id") && !config.contains("$2b$"), "{config}");
     assert!(gateway.stderr.text().contains("no listener has TLS, so anyone on the way can read the passwords"));
+}
+
+#[test]
+fn more_passwords_than_can_be_verified_are_turned_away_and_told_so() {
+    // Slow enough that none is verified before the last has come.
+    let hash = "$2b$14$......................oHDYXgeRLGzE1t7uvJLuTjGpvnl1dOW";
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&format!(
+        r#"
+upstreams: {{ one: {{ endpoints: ["{origin}"] }} }}
+consumers: {{ acme: {{ credentials: [{{ basic: {{ username: acme, password_hash: "{hash}" }} }}] }} }}
+policies: {{ auth: {{ any_of: [{{ api_key: {{ header: X-Api-Key }} }}, {{ basic: {{}} }}] }} }}
+routes: {{ all: {{ to: {{ upstream: one }} }} }}
+"#
+    ));
+    let (sender, answers) = std::sync::mpsc::channel();
+    for number in 0..80 {
+        let said = base64::engine::general_purpose::STANDARD.encode(format!("acme:{number}"));
+        let mut connection = gateway.connect();
+        connection.send_head(&format!("GET /x HTTP/1.1\nHost: a\nX-Api-Key: wrong\nAuthorization: Basic {said}"));
+        let sender = sender.clone();
+        // It ends with the gateway, if it gets no answer.
+        std::thread::spawn(move || connection.0.head().map(|head| sender.send(head)));
+    }
+    let head = answers.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!((head.status().unwrap(), head.field("www-authenticate")), (503, None), "it may have been right");
+    assert_eq!(gateway.logged(|entry| entry["status"] == 503)["refusal"], "basic busy");
+    assert_eq!(origin.connections(), 0);
 }
 
 /// What a table of so many consumers takes, beside what the gateway takes without it. Of 100,000 it must not be over 64 MiB.

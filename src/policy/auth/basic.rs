@@ -74,11 +74,11 @@ impl Scheme for Basic {
     }
 }
 
-/// What follows `Basic `, which may be written in any case (RFC 9110 §11.1).
+/// What follows `Basic`, which may be written in any case (RFC 9110 §11.1). Where nothing does, it is still meant for this scheme.
 fn encoded(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked(5)?;
-    let rest = rest.strip_prefix(b" ").filter(|_| scheme.eq_ignore_ascii_case(b"basic"))?;
-    Some(rest.trim_ascii())
+    let is_basic = scheme.eq_ignore_ascii_case(b"basic") && rest.first().is_none_or(u8::is_ascii_whitespace);
+    is_basic.then(|| rest.trim_ascii())
 }
 
 /// User and password. A colon ends the user (RFC 7617 §2).

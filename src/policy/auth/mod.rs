@@ -166,13 +166,16 @@ impl Auth {
         if problems.is_empty() { Ok(auth) } else { Err(problems) }
     }
 
-    /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm.
+    /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm. What could not be looked at may have
+    /// been right, so it goes before what was wrong.
     async fn any(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
         let mut refused = Refused { by: None, reason: Reason::Missing };
         for (at, counted) in self.schemes.iter().enumerate() {
             match counted.scheme.verify(inbound).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
-                Verdict::Refused(reason) if refused.by.is_none() => refused = Refused { by: Some(at), reason },
+                Verdict::Refused(reason) if refused.by.is_none() || reason == Reason::Busy => {
+                    refused = Refused { by: Some(at), reason };
+                }
                 Verdict::Refused(_) | Verdict::Absent => {}
             }
         }
