@@ -101,8 +101,12 @@ pub enum Reason {
     Repeated,
     /// Nobody has it.
     Unknown,
+    /// It is not the one of who is named.
+    Wrong,
     /// Two credentials are of different consumers.
     Conflict,
+    /// It could not be looked at: too many are.
+    Busy,
     /// Longer than any that is read.
     TooLarge,
     /// A token that is no signed token of three parts, with JSON in which no key stands twice.
@@ -133,12 +137,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Missing,
         Self::Malformed,
         Self::Repeated,
         Self::Unknown,
+        Self::Wrong,
         Self::Conflict,
+        Self::Busy,
         Self::TooLarge,
         Self::Unreadable,
         Self::Algorithm,
@@ -162,7 +168,9 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Repeated => "repeated",
             Self::Unknown => "unknown",
+            Self::Wrong => "wrong",
             Self::Conflict => "conflict",
+            Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
             Self::Algorithm => "algorithm",
@@ -177,6 +185,30 @@ impl Reason {
             Self::MissingClaim => "missing_claim",
             Self::Inactive => "inactive",
             Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What a caller would need to do what it asked for. For logs and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lack {
+    Scopes,
+    Roles,
+    Groups,
+    Claims,
+}
+
+impl Lack {
+    /// Every one, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims];
+
+    /// The word in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Scopes => "scopes",
+            Self::Roles => "roles",
+            Self::Groups => "groups",
+            Self::Claims => "claims",
         }
     }
 }
@@ -208,6 +240,9 @@ mod tests {
     fn reasons_stand_at_their_index() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{reason:?}");
+        }
+        for (index, lack) in Lack::ALL.into_iter().enumerate() {
+            assert_eq!(lack as usize, index, "{lack:?}");
         }
     }
 }

@@ -9,8 +9,6 @@ const KEYS: &[&str] = &[
     "identity.*.session_bridge",
     "plans",
     "consumers.*.plan",
-    "consumers.*.credentials.*.basic",
-    "consumers.*.credentials.*.client_certificate",
     "consumers.*.credentials.*.signature",
     "cache",
     "stores",
@@ -21,6 +19,8 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
+    "policies.authz.when",
+    "routes.*.policies.authz.when",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
@@ -32,10 +32,10 @@ const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", 
 
 /// Policies that are not built yet, for the gateway and for a route.
 const POLICIES: &[&str] =
-    &["authz", "cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
+    &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] = &["basic", "client_certificate", "forward", "oidc", "session_bridge", "signature"];
+const SCHEMES: &[&str] = &["forward", "oidc", "session_bridge", "signature"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {
