@@ -161,6 +161,11 @@ impl Reason {
         Self::Unavailable,
     ];
 
+    /// Whether it says nothing of the credential: another time it may be a good one.
+    pub const fn is_undecided(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable)
+    }
+
     /// The word in logs and metrics.
     pub const fn word(self) -> &'static str {
         match self {

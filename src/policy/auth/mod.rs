@@ -181,7 +181,7 @@ impl Auth {
         for (at, counted) in self.schemes.iter().enumerate() {
             match counted.scheme.verify(inbound).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
-                Verdict::Refused(reason) if refused.by.is_none() || reason == Reason::Busy => {
+                Verdict::Refused(reason) if refused.by.is_none() || reason.is_undecided() => {
                     refused = Refused { by: Some(at), reason };
                 }
                 Verdict::Refused(_) | Verdict::Absent => {}
@@ -223,7 +223,7 @@ impl Auth {
         inbound.caller.refusal = Some(refusal);
         match refused.reason {
             _ if shadow => Ok(()),
-            Reason::Busy | Reason::Unavailable => Err(Stop::Undecided),
+            reason if reason.is_undecided() => Err(Stop::Undecided),
             _ => Err(Stop::Unauthenticated(self.challenges(refused))),
         }
     }
