@@ -12,7 +12,7 @@ use pingora_core::protocols::l4::socket::SocketAddr as End;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use crate::config::route::Scheme;
+use crate::{caller::Caller, certs, config::route::Scheme};
 
 /// What is known of a request, once its head was read and its path normalised. It never changes afterwards.
 #[derive(Clone, Debug)]
@@ -56,6 +56,10 @@ pub type Captures = SmallVec<[std::ops::Range<u32>; 4]>;
 pub struct Inbound<'a> {
     pub head: &'a mut RequestHeader,
     pub facts: &'a Facts,
+    /// The TLS session of its connection, if it has one.
+    pub tls: Option<&'a certs::Session>,
+    /// Who calls, once a policy found out.
+    pub caller: &'a mut Caller,
 }
 
 /// Why a request goes no further. Not an error: `?` on it is the flow of the policy chain.
@@ -87,6 +91,12 @@ pub enum Stop {
     Preflight,
     BodyTooLarge,
     HeadersTooLarge,
+    /// The request does not prove who calls; by these challenges it may (RFC 9110 §11.6.1).
+    Unauthenticated(Vec<HeaderValue>),
+    /// Whether the request proves who calls could not be found out.
+    Undecided,
+    /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
+    Forbidden(Option<HeaderValue>),
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.

@@ -74,6 +74,10 @@ names! {
     UpstreamName
     /// The name of a listener.
     ListenerName
+    /// The name of a consumer.
+    ConsumerName
+    /// The name of a group of consumers.
+    GroupName
 }
 
 fn is_name(text: &str) -> bool {

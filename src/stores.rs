@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     certs::Showcase,
     config::Config,
+    identity::{Passwords, password::NoRandomness},
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -19,6 +20,8 @@ pub struct Stores {
     pub metrics: Arc<Metrics>,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
+    /// Passwords that were proven, and the turns in which they are verified.
+    pub passwords: Arc<Passwords>,
     /// Cloned by each request, so its count tells how many there are.
     carried: Carried,
     /// Cloned by each connection of a client, and by the listeners while they take more.
@@ -38,6 +41,8 @@ pub type Held = Arc<()>;
 pub enum StoresError {
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    #[error(transparent)]
+    Passwords(#[from] NoRandomness),
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
@@ -65,6 +70,7 @@ impl Stores {
             upstreams: States::default(),
             metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
+            passwords: Arc::new(Passwords::new()?),
             carried: Carried::default(),
             held: Held::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),

@@ -39,7 +39,12 @@ impl Session {
 
     /// The session of a connection, as [`Self::carried`] gave it to it.
     pub fn of(digest: &Digest) -> Option<&Self> {
-        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>()
+        Self::within(digest.proxy_digest.as_ref()?)
+    }
+
+    /// The session in what [`Self::carried`] gave, for who holds that longer than the connection's digest.
+    pub fn within(carried: &ProxyDigest) -> Option<&Self> {
+        carried.user_data.as_ref()?.downcast_ref::<Self>()
     }
 
     /// For Pingora to carry with the connection to each of its requests. It has a place for this in `SslDigest`, which only its own

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ListenerName, RouteName, UpstreamName};
+use crate::name::{ConsumerName, ListenerName, RouteName, UpstreamName};
 
 pub mod load;
 
 pub mod address;
 pub mod admin;
+pub mod consumer;
 pub mod listener;
 pub mod observe;
 pub mod paths;
@@ -28,8 +29,8 @@ pub mod suggest;
 pub mod upstream;
 
 pub use self::{
-    address::Network, admin::Admin, listener::Listener, observe::Observe, paths::Paths, policy::Policies, process::Process,
-    route::Route, upstream::Upstream,
+    address::Network, admin::Admin, consumer::Consumer, listener::Listener, observe::Observe, paths::Paths, policy::Policies,
+    process::Process, route::Route, upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.
@@ -58,6 +59,9 @@ pub struct Config {
     /// The services behind the gateway, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Who may call, by name, and by what they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consumers: BTreeMap<ConsumerName, Consumer>,
     /// Policies of the whole gateway. A route's own replaces it whole; `off` removes it.
     #[serde(default)]
     pub policies: Policies,

@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::{auth::Auth, authz::Authz};
 use crate::units::{Bytes, Duration};
+
+pub mod auth;
+pub mod authz;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -15,6 +19,12 @@ pub struct Policies {
     /// Which pages of other origins may call, by the Fetch standard.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub cors: Switch<Cors>,
+    /// By what a caller proves who it is. A request that does not is answered with 401.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub auth: Switch<Auth>,
+    /// What a caller must have to pass. Who lacks it is answered with 403.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub authz: Switch<Authz>,
 }
 
 /// A policy as a place in the file states it.

@@ -20,9 +20,14 @@ use crate::{
         route::{Share, Target},
         suggest::suggest,
     },
+    identity::Consumers,
     name::{ListenerName, RouteName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
-    policy::chain::Chain,
+    policy::{
+        auth,
+        chain::{Chain, Ground},
+        introduction::Guarded,
+    },
     route::{Route, Router, table::Table},
     stores::Stores,
     upstream::Upstream,
@@ -64,7 +69,9 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 /// # Errors
 /// All problems, warnings among them, if one is an error.
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
-    let mut compiler = Compiler { loaded, stores, generation, problems: loaded.problems.clone() };
+    let guarded = Arc::new(Guarded::of(&loaded.config));
+    let problems = loaded.problems.clone();
+    let mut compiler = Compiler { loaded, stores, generation, consumers: Arc::default(), guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -129,6 +136,8 @@ struct Compiler<'a> {
     loaded: &'a Arc<Loaded>,
     stores: &'a Stores,
     generation: u64,
+    consumers: Arc<Consumers>,
+    guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
 
@@ -142,6 +151,7 @@ impl Compiler<'_> {
         self.drain();
         let offers = self.offers();
         let upstreams = self.upstreams();
+        self.consumers();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
         Some(Candidate {
@@ -154,6 +164,7 @@ impl Compiler<'_> {
                 slashes: config.paths.encoded_slashes,
                 log_format: config.observe.access_log.format,
                 upstreams,
+                guarded: self.guarded.clone(),
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
@@ -255,6 +266,18 @@ impl Compiler<'_> {
         compiled
     }
 
+    fn consumers(&mut self) {
+        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers, &self.stores.passwords);
+        self.consumers = Arc::new(consumers);
+        let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
+    /// What the policies of a route are compiled with.
+    fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
+        Ground { loaded: self.loaded, route, consumers: &self.consumers, guarded: &self.guarded, metrics: &self.stores.metrics }
+    }
+
     fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {
         let config = &self.loaded.config;
         let (table, found) = Table::compile(config.routes.iter().map(|(name, route)| (name, &route.matches)));
@@ -291,8 +314,7 @@ impl Compiler<'_> {
         at: &Path,
     ) -> Result<Route, Vec<Problem>> {
         let mut problems = Vec::new();
-        let around = Path::root().key("policies");
-        let chain = Chain::compile(&route.policies, &at.key("policies"), &self.loaded.config.policies, &around);
+        let chain = Chain::compile(&route.policies, &at.key("policies"), &self.ground(name));
         let chain = chain.map_err(|found| problems.extend(found)).ok();
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
         let rewrite = match &route.rewrite {
@@ -359,22 +381,21 @@ impl Compiler<'_> {
         if let Some(upstream) = upstreams.get(name) {
             return Ok(upstream.clone());
         }
-        if self.loaded.may_declare_upstream(name.as_str()) {
+        if self.loaded.may_declare("upstreams", name.as_str()) {
             return Err(Vec::new());
         }
         let problem = Problem::error(at.clone(), format!("there is no upstream `{name}`"));
-        Err(vec![match suggest(name.as_str(), self.loaded.declared_upstreams()) {
+        Err(vec![match suggest(name.as_str(), self.loaded.declared("upstreams")) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help("declare it under `upstreams`"),
         }])
     }
 
     fn unmatched(&mut self) -> Option<Route> {
-        let own = config::Policies::default();
-        let around = Path::root().key("policies");
-        match Chain::compile(&own, &around, &self.loaded.config.policies, &around) {
+        let (own, name) = (config::Policies::default(), RouteName::new("-"));
+        match Chain::compile(&own, &Path::root().key("policies"), &self.ground(&name)) {
             Ok(chain) => Some(Route {
-                name: RouteName::new("-"),
+                name,
                 timeouts: config::route::RouteTimeouts::default(),
                 metrics: self.stores.metrics.no_route(),
                 upstreams: Box::default(),

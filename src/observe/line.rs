@@ -10,7 +10,7 @@ use std::{
 use http::Version;
 
 use super::{Record, digits, time};
-use crate::config::observe::LogFormat;
+use crate::{caller::Refusal, config::observe::LogFormat};
 
 /// Longest text of a client that a line shows, in bytes; longer is cut and ends in `...`.
 const TEXT_MAX: usize = 4096;
@@ -55,6 +55,9 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     object.text(r#","tls_cipher":"#, record.tls.map(|tls| tls.cipher.as_bytes()));
     object.word(r#","client":"#, Some(record.client), digits::address);
     object.word(r#","peer":"#, Some(record.peer), digits::end);
+    object.text(r#","consumer":"#, record.consumer.map(str::as_bytes));
+    object.text(r#","auth":"#, record.auth.map(str::as_bytes));
+    object.word(r#","refusal":"#, record.refusal, refusal);
     object.text(r#","user_agent":"#, record.user_agent);
     object.text(r#","referer":"#, record.referer);
     object.word(r#","flag":"#, Some(record.flag.code()), word);
@@ -65,7 +68,9 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
 /// The combined format of Apache and nginx, escaped as nginx escapes.
 fn combined(record: &Record<'_>, out: &mut Vec<u8>) {
     display(record.client, out);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    out.extend_from_slice(record.consumer.unwrap_or("-").as_bytes());
+    out.extend_from_slice(b" [");
     time::write_clf(record.time, out);
     out.extend_from_slice(b"] \"");
     escape_combined(record.method.as_str().as_bytes(), out);
@@ -81,6 +86,12 @@ fn combined(record: &Record<'_>, out: &mut Vec<u8>) {
     quoted_combined(record.referer, out);
     out.push(b' ');
     quoted_combined(record.user_agent, out);
+}
+
+/// `api_key unknown`, or `shadow authz scopes` in a trial: fixed words.
+fn refusal(refusal: Refusal, out: &mut Vec<u8>) {
+    let trial: &[u8] = if refusal.shadow { b"shadow " } else { b"" };
+    [trial, refusal.by.as_bytes(), b" ", refusal.reason.as_bytes()].iter().for_each(|part| out.extend_from_slice(part));
 }
 
 const fn protocol(version: Version) -> &'static str {

@@ -17,16 +17,20 @@ use prometheus::{
 
 use super::{Record, access_log::Losses, process};
 use crate::{
-    config,
+    config::{self, policy::auth::Mode},
     exchange::Flag,
     name::{ListenerName, RouteName, UpstreamName},
 };
 
+mod auth;
 mod family;
 mod route;
 
 pub(super) use self::family::{counters, gauges};
-pub use self::route::{InFlight, RouteMetrics};
+pub use self::{
+    auth::{AuthMetrics, AuthzMetrics},
+    route::{InFlight, RouteMetrics},
+};
 
 /// The `route` of requests that no route took. No route can have this name.
 const NO_ROUTE: &str = "-";
@@ -58,6 +62,8 @@ pub struct Metrics {
 #[derive(Debug, Default)]
 struct Known {
     routes: BTreeMap<RouteName, RouteMetrics>,
+    auth: BTreeMap<auth::SchemeKey, AuthMetrics>,
+    authz: BTreeMap<auth::RouteKey, AuthzMetrics>,
     upstreams: BTreeSet<UpstreamName>,
 }
 
@@ -152,7 +158,7 @@ impl Metrics {
                 write_errors: new.counter("access_log_write_errors_total", "Failed attempts to write the access log.")?,
             },
             unmatched,
-            known: Mutex::new(Known { routes, upstreams: BTreeSet::new() }),
+            known: Mutex::new(Known { routes, ..Known::default() }),
             registry,
         })
     }
@@ -167,6 +173,16 @@ impl Metrics {
     /// The series of requests that no route took; their `route` is `-`.
     pub fn no_route(&self) -> RouteMetrics {
         self.unmatched.clone()
+    }
+
+    /// The series of a scheme on a route.
+    pub fn auth(&self, route: &RouteName, scheme: &'static str, mode: Mode) -> AuthMetrics {
+        self.known().auth.entry((route.clone(), scheme, mode.word())).or_default().clone()
+    }
+
+    /// The series of authorisation on a route.
+    pub fn authz(&self, route: &RouteName, mode: Mode) -> AuthzMetrics {
+        self.known().authz.entry((route.clone(), mode.word())).or_default().clone()
     }
 
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
@@ -236,13 +252,20 @@ impl Metrics {
     pub fn retain(&self, routes: &BTreeSet<&RouteName>, upstreams: &BTreeSet<&UpstreamName>) {
         let mut known = self.known();
         known.routes.retain(|name, _| routes.contains(name) || name.as_str() == NO_ROUTE || self.forget_route(name.as_str()));
+        let stays = |name: &RouteName| routes.contains(name) || name.as_str() == NO_ROUTE;
+        known.auth.retain(|(name, _, _), _| stays(name));
+        known.authz.retain(|(name, _), _| stays(name));
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
     /// The text format, with the health of these endpoints and the figures of the process as of now.
     pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> String {
         let mut families = self.registry.gather();
-        families.extend(route::families(&self.known().routes));
+        {
+            let known = self.known();
+            families.extend(route::families(&known.routes));
+            families.extend(auth::families(&known.auth, &known.authz));
+        }
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));

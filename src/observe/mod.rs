@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, Version};
 
-use crate::{config::route::Scheme, exchange::Flag};
+use crate::{caller::Refusal, config::route::Scheme, exchange::Flag};
 
 pub mod access_log;
 pub mod digits;
@@ -52,6 +52,12 @@ pub struct Record<'a> {
     pub tls: Option<Tls<'a>>,
     pub client: IpAddr,
     pub peer: SocketAddr,
+    /// The consumer that called, if one proved it.
+    pub consumer: Option<&'a str>,
+    /// The scheme that vouched for the caller.
+    pub auth: Option<&'static str>,
+    /// What was, or in a trial would have been, refused to the caller.
+    pub refusal: Option<Refusal>,
     /// As it came: any bytes.
     pub user_agent: Option<&'a [u8]>,
     /// As it came: any bytes.

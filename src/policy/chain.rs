@@ -2,16 +2,23 @@
 //!
 //! A route switches policies on; it never orders them. Outward the order is the reverse of inward.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{BodyNeed, Policy, cors::Cors, request_limits::RequestLimits};
+use super::{BodyNeed, Policy, auth::Auth, authz::Authz, cors::Cors, introduction::Guarded, request_limits::RequestLimits};
 use crate::{
+    caller::Caller,
     config::{
+        load::Loaded,
         policy::Policies,
         problem::{Path, Problem},
     },
     exchange::{Facts, Inbound, Stop},
+    identity::Consumers,
+    name::RouteName,
+    observe::metrics::Metrics,
 };
 
 /// The policies of one route, in their order. One field each makes a duplicate unrepresentable.
@@ -20,7 +27,23 @@ pub struct Chain {
     request_limits: Option<RequestLimits>,
     /// Before any authentication: a preflight carries no credentials, by the Fetch standard.
     cors: Option<Cors>,
+    /// Before whatever asks who calls.
+    auth: Option<Auth>,
+    /// After `auth`, whose word it weighs.
+    authz: Option<Authz>,
+    /// On every route: it is what keeps the word of the gateway its own.
+    guarded: Arc<Guarded>,
     body: BodyNeed,
+}
+
+/// What policies are compiled with, beside their settings.
+pub struct Ground<'a> {
+    pub loaded: &'a Loaded,
+    /// `-` for requests that no route takes.
+    pub route: &'a RouteName,
+    pub consumers: &'a Arc<Consumers>,
+    pub guarded: &'a Arc<Guarded>,
+    pub metrics: &'a Metrics,
 }
 
 /// What the policies of a chain remember about one request.
@@ -28,6 +51,8 @@ pub struct Chain {
 pub struct Memo {
     request_limits: <RequestLimits as Policy>::Memo,
     cors: <Cors as Policy>::Memo,
+    auth: <Auth as Policy>::Memo,
+    authz: <Authz as Policy>::Memo,
 }
 
 /// The proof that a request passed the edge ring. Every way out asks for one, so a forgotten call fails closed.
@@ -40,21 +65,36 @@ impl Chain {
     /// Compiles what applies on a route: its own policy, else the gateway's.
     ///
     /// # Errors
-    /// Settings that cannot be enforced. `path` is where the route's policies stand, `around` where the gateway's do.
-    pub fn compile(own: &Policies, path: &Path, gateway: &Policies, around: &Path) -> Result<Self, Vec<Problem>> {
+    /// Settings that cannot be enforced. `path` is where the route's policies stand.
+    pub fn compile(own: &Policies, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
+        let (gateway, around) = (&ground.loaded.config.policies, Path::root().key("policies"));
         let place = |inherited: bool, key: &str| if inherited { around.key(key) } else { path.key(key) };
         let request_limits = own.request_limits.or(&gateway.request_limits).map(RequestLimits::compile);
         let cors = own.cors.or(&gateway.cors).and_then(|cors| {
             Cors::compile(cors, &place(own.cors.is_inherited(), "cors")).map_err(|found| problems.extend(found)).ok()
         });
-        let body = request_limits.body().max(cors.body());
-        if problems.is_empty() { Ok(Self { request_limits, cors, body }) } else { Err(problems) }
+        let auth = own.auth.or(&gateway.auth).and_then(|auth| {
+            let at = place(own.auth.is_inherited(), "auth");
+            Auth::compile(auth, &at, ground).map_err(|found| problems.extend(found)).ok()
+        });
+        let authz = own.authz.or(&gateway.authz).and_then(|authz| {
+            let at = place(own.authz.is_inherited(), "authz");
+            Authz::compile(authz, &at, own.auth.or(&gateway.auth), ground).map_err(|found| problems.extend(found)).ok()
+        });
+        let body = request_limits.body().max(cors.body()).max(auth.body()).max(authz.body());
+        let chain = Self { request_limits, cors, auth, authz, guarded: ground.guarded.clone(), body };
+        if problems.is_empty() { Ok(chain) } else { Err(problems) }
     }
 
     /// Names of the policies that are on, in the order in which a request meets them.
     pub fn names(&self) -> Vec<&'static str> {
-        let on = [(self.request_limits.is_some(), "request_limits"), (self.cors.is_some(), "cors")];
+        let on = [
+            (self.request_limits.is_some(), "request_limits"),
+            (self.cors.is_some(), "cors"),
+            (self.auth.is_some(), "auth"),
+            (self.authz.is_some(), "authz"),
+        ];
         on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }
 
@@ -62,6 +102,8 @@ impl Chain {
     pub fn look(&self, inbound: &Inbound<'_>, memo: &mut Memo) {
         self.request_limits.look(inbound, &mut memo.request_limits);
         self.cors.look(inbound, &mut memo.cors);
+        self.auth.look(inbound, &mut memo.auth);
+        self.authz.look(inbound, &mut memo.authz);
     }
 
     /// The edge ring, inward.
@@ -72,6 +114,8 @@ impl Chain {
         self.look(inbound, memo);
         self.request_limits.request(inbound, &mut memo.request_limits).await?;
         self.cors.request(inbound, &mut memo.cors).await?;
+        self.auth.request(inbound, &mut memo.auth).await?;
+        self.authz.request(inbound, &mut memo.authz).await?;
         Ok(Permit { _only_the_chain_makes_one: () })
     }
 
@@ -79,9 +123,18 @@ impl Chain {
     ///
     /// # Errors
     /// The first policy that stops the request.
-    pub fn upstream_request(&self, head: &mut RequestHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+    pub fn upstream_request(
+        &self,
+        head: &mut RequestHeader,
+        facts: &Facts,
+        caller: &Caller,
+        memo: &mut Memo,
+    ) -> Result<(), Stop> {
         self.request_limits.upstream_request(head, facts, &mut memo.request_limits)?;
-        self.cors.upstream_request(head, facts, &mut memo.cors)
+        self.cors.upstream_request(head, facts, &mut memo.cors)?;
+        self.auth.upstream_request(head, facts, &mut memo.auth)?;
+        self.authz.upstream_request(head, facts, &mut memo.authz)?;
+        self.guarded.introduce(head, caller).map_err(|error| Stop::Fault(anyhow::anyhow!("caller: {error}")))
     }
 
     /// The origin ring, outward.
@@ -89,6 +142,8 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn upstream_response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.authz.upstream_response(head, facts, &mut memo.authz)?;
+        self.auth.upstream_response(head, facts, &mut memo.auth)?;
         self.cors.upstream_response(head, facts, &mut memo.cors)?;
         self.request_limits.upstream_response(head, facts, &mut memo.request_limits)
     }
@@ -98,6 +153,8 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.authz.response(head, facts, &mut memo.authz)?;
+        self.auth.response(head, facts, &mut memo.auth)?;
         self.cors.response(head, facts, &mut memo.cors)?;
         self.request_limits.response(head, facts, &mut memo.request_limits)
     }
@@ -113,6 +170,8 @@ impl Chain {
     /// The first policy that stops the request.
     pub fn request_chunk(&self, chunk: &mut Option<Bytes>, end: bool, memo: &mut Memo) -> Result<(), Stop> {
         self.request_limits.request_chunk(chunk, end, &mut memo.request_limits)?;
-        self.cors.request_chunk(chunk, end, &mut memo.cors)
+        self.cors.request_chunk(chunk, end, &mut memo.cors)?;
+        self.auth.request_chunk(chunk, end, &mut memo.auth)?;
+        self.authz.request_chunk(chunk, end, &mut memo.authz)
     }
 }

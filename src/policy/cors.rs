@@ -282,7 +282,7 @@ fn refuse_star_with_credentials(config: &Config, path: &Path, problems: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::testing;
+    use crate::{caller::Caller, exchange::testing};
 
     fn cors(yaml: &str) -> Result<Cors, String> {
         let config: Config = serde_yaml::from_str(yaml).unwrap();
@@ -296,7 +296,7 @@ mod tests {
         let mut head = testing::head(method, "/", request);
         let facts = testing::facts(method, "/");
         let mut memo = Memo::default();
-        let mut inbound = Inbound { head: &mut head, facts: &facts };
+        let mut inbound = Inbound { head: &mut head, facts: &facts, tls: None, caller: &mut Caller::default() };
         cors.look(&inbound, &mut memo);
         let stopped = testing::now(cors.request(&mut inbound, &mut memo));
         let mut answer = ResponseHeader::build(200, None).unwrap();

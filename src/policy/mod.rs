@@ -9,6 +9,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::exchange::{Facts, Inbound, Stop};
 
 pub mod chain;
+pub mod introduction;
+pub mod auth;
+pub mod authz;
 pub mod cors;
 pub mod request_limits;
 

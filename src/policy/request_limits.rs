@@ -76,7 +76,7 @@ fn declared_length(head: &RequestHeader) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exchange::testing, units::Bytes as Size};
+    use crate::{caller::Caller, exchange::testing, units::Bytes as Size};
 
     fn limits(body: u64, headers: u64) -> RequestLimits {
         RequestLimits::compile(&Config { body: Some(Size::new(body)), headers: Some(Size::new(headers)) })
@@ -85,7 +85,10 @@ mod tests {
     fn check(limits: &RequestLimits, headers: &[(&'static str, &str)], expected: &str) {
         let mut head = testing::head("POST", "/", headers);
         let facts = testing::facts("POST", "/");
-        let passed = testing::now(limits.request(&mut Inbound { head: &mut head, facts: &facts }, &mut Memo::default()));
+        let passed = testing::now(limits.request(
+            &mut Inbound { head: &mut head, facts: &facts, tls: None, caller: &mut Caller::default() },
+            &mut Memo::default(),
+        ));
         assert_eq!(passed.map_or_else(|stop| format!("{stop:?}"), |()| "passes".to_owned()), expected);
     }
 

@@ -9,11 +9,15 @@ use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::{
+    caller::Caller,
     config::observe::LogFormat,
     deadline::Clock,
     exchange::{Captures, Facts, Flag, Stop, UpstreamFault},
     observe::{metrics::InFlight, trace::Trace},
-    policy::chain::{Memo, Permit},
+    policy::{
+        chain::{Memo, Permit},
+        introduction::Guarded,
+    },
     proxy::forwarded::Hops,
     reply::{self, Told},
     route::Route,
@@ -35,6 +39,9 @@ pub struct Ctx {
     pub facts: Option<Facts>,
     pub hops: Hops,
     pub trace: Option<Trace>,
+    pub caller: Caller,
+    /// What the log must not show, if there is such.
+    pub guarded: Option<Arc<Guarded>>,
     /// The route that took the request, pinned until its log line; the one of unmatched requests if none did.
     pub route: Option<Arc<Route>>,
     pub captures: Captures,
@@ -88,6 +95,8 @@ impl Ctx {
             facts: None,
             hops: Hops::default(),
             trace: None,
+            caller: Caller::default(),
+            guarded: None,
             route: None,
             captures: Captures::new(),
             memo: Memo::default(),

@@ -56,7 +56,7 @@ pub fn prepare(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(), Stop> {
     if let Some(host) = upstream_host(route, &ctx.tries) {
         head.insert_header(header::HOST, host).map_err(fault)?;
     }
-    route.chain.upstream_request(head, facts, &mut ctx.memo)
+    route.chain.upstream_request(head, facts, &ctx.caller, &mut ctx.memo)
 }
 
 /// The Host of a request that has no such field: the one in its target, else, of HTTP/1.0, the service's own name.

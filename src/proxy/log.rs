@@ -1,6 +1,9 @@
 //! The end of a request: its access log line and its metrics.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    borrow::Cow,
+    time::{Instant, SystemTime},
+};
 
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::{Error, protocols::tls::SslDigest};
@@ -10,6 +13,7 @@ use super::{ctx::Ctx, head};
 use crate::{
     exchange::{self, Facts, Flag},
     observe::{Record, Tls, line},
+    query,
     reply::Told,
     stores::Stores,
 };
@@ -32,7 +36,8 @@ pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mu
         }
     };
     let ssl = session.digest().and_then(|digest| digest.ssl_digest.clone());
-    let record = record(session, ctx, facts, ssl.as_deref());
+    let shown = shown(session, ctx, facts);
+    let record = record(session, ctx, facts, &shown, ssl.as_deref());
     match &ctx.route {
         Some(route) => {
             let upstream = ctx.tries.upstream.as_ref().and_then(|upstream| route.metrics_of(upstream));
@@ -45,7 +50,43 @@ pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mu
     }
 }
 
-fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<&'a SslDigest>) -> Record<'a> {
+/// What a request says that may hold a credential, without it.
+struct Shown<'a> {
+    path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
+    referer: Option<Cow<'a, [u8]>>,
+}
+
+fn shown<'a>(session: &'a Session, ctx: &Ctx, facts: &'a Facts) -> Shown<'a> {
+    let referer = session.req_header().headers.get(header::REFERER).map(HeaderValue::as_bytes);
+    let Some(guarded) = &ctx.guarded else {
+        return Shown {
+            path: facts.path.as_str().into(),
+            query: facts.query.as_deref().map(Into::into),
+            referer: referer.map(Into::into),
+        };
+    };
+    Shown {
+        path: guarded.shown(&facts.path),
+        query: facts.query.as_deref().map(|query| query::masked(query, &guarded.parameters)),
+        referer: referer.map(|referer| match std::str::from_utf8(referer) {
+            Ok(referer) => match guarded.shown(referer) {
+                Cow::Borrowed(referer) => Cow::Borrowed(referer.as_bytes()),
+                Cow::Owned(referer) => Cow::Owned(referer.into_bytes()),
+            },
+            // What cannot be read cannot be searched.
+            Err(_) => Cow::Borrowed(&b""[..]),
+        }),
+    }
+}
+
+fn record<'a>(
+    session: &'a Session,
+    ctx: &'a Ctx,
+    facts: &'a Facts,
+    shown: &'a Shown<'a>,
+    ssl: Option<&'a SslDigest>,
+) -> Record<'a> {
     let duration = ctx.started.elapsed();
     let headers = &session.req_header().headers;
     let field = |name| headers.get(name).map(HeaderValue::as_bytes);
@@ -61,8 +102,8 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<
         method: &facts.method,
         scheme: facts.scheme,
         host: &facts.host,
-        path: &facts.path,
-        query: facts.query.as_deref(),
+        path: &shown.path,
+        query: shown.query.as_deref(),
         version: facts.version,
         status: head::sent(session).map_or(0, |head| head.status.as_u16()),
         received: session.body_bytes_read() as u64,
@@ -73,8 +114,11 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, facts: &'a Facts, ssl: Option<
         tls: ssl.map(|ssl| Tls { version: tls_version(&ssl.version), cipher: &ssl.cipher }),
         client: facts.client,
         peer: facts.peer,
+        consumer: ctx.caller.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+        auth: ctx.caller.scheme,
+        refusal: ctx.caller.refusal,
         user_agent: field(header::USER_AGENT),
-        referer: field(header::REFERER),
+        referer: shown.referer.as_deref(),
         flag: ctx.flag(),
         generation: ctx.generation,
     }

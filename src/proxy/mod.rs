@@ -80,6 +80,7 @@ impl Gateway {
         let snapshot = self.live.snapshot();
         ctx.generation = snapshot.generation;
         ctx.format = Some(snapshot.log_format);
+        ctx.guarded = (!snapshot.guarded.parameters.is_empty()).then(|| snapshot.guarded.clone());
         let connection = facts::connection(session, &snapshot)?;
         let framed = framing::check(session.req_header());
         upgrade::settle(session.req_header_mut());
@@ -104,7 +105,8 @@ impl Gateway {
                 return Err(unreadable(session, ctx, unmatched, stop));
             }
         };
-        let tls = session.digest().and_then(certs::Session::of);
+        let carried = session.digest().and_then(|digest| digest.proxy_digest.clone());
+        let tls = carried.as_deref().and_then(certs::Session::within);
         let misdirected = tls.is_some_and(|tls| tls.misdirects(&facts.host));
         let (route, captures, missed) = match misdirected {
             true => (snapshot.unmatched.clone(), Captures::new(), Some(Stop::Misdirected)),
@@ -115,7 +117,7 @@ impl Gateway {
         ctx.in_flight = Some(route.metrics.begin());
         let route = ctx.route.insert(route).clone();
         let facts = ctx.facts.insert(facts);
-        let mut inbound = Inbound { head: session.req_header_mut(), facts };
+        let mut inbound = Inbound { head: session.req_header_mut(), facts, tls, caller: &mut ctx.caller };
         ctx.permit = Some(route.chain.enter(&mut inbound, &mut ctx.memo).await?);
         missed.map_or(Ok(()), Err)
     }
@@ -192,7 +194,8 @@ impl Gateway {
 /// The answer to a head that cannot be read goes through the gateway's own policies too.
 fn unreadable(session: &mut Session, ctx: &mut Ctx, unmatched: Arc<Route>, stop: Stop) -> Stop {
     let facts = ctx.facts.insert(log::unreadable(session, ctx.request_id.as_ref(), ctx.started));
-    unmatched.chain.look(&Inbound { head: session.req_header_mut(), facts }, &mut ctx.memo);
+    let inbound = Inbound { head: session.req_header_mut(), facts, tls: None, caller: &mut ctx.caller };
+    unmatched.chain.look(&inbound, &mut ctx.memo);
     ctx.route = Some(unmatched);
     stop
 }

@@ -111,6 +111,25 @@ pub fn told(stop: &Stop) -> Told {
             "The request's header fields are larger than this address accepts.",
             F::PolicyRefused,
         ),
+        Stop::Unauthenticated(_) => told(
+            S::UNAUTHORIZED,
+            16,
+            "unauthenticated",
+            "Authentication required",
+            "The request has no valid credentials for this address.",
+            F::PolicyRefused,
+        ),
+        Stop::Undecided => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "authentication_unavailable",
+            "Service unavailable",
+            "The credentials of the request could not be verified now.",
+            F::PolicyRefused,
+        ),
+        Stop::Forbidden(_) => {
+            told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
+        }
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -222,14 +241,20 @@ impl Reply {
             Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
-        let allow = match stop {
-            Stop::MethodNotAllowed(allow) => allow.clone(),
+        match stop {
+            Stop::MethodNotAllowed(allow) => reply.head.insert_header(header::ALLOW, allow.clone())?,
             // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
-            Stop::Tunnel => HeaderValue::from_static(""),
-            _ => return Ok(reply),
-        };
-        reply.head.insert_header(header::ALLOW, allow)?;
+            Stop::Tunnel => reply.head.insert_header(header::ALLOW, HeaderValue::from_static(""))?,
+            Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
+            Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
+            _ => {}
+        }
         Ok(reply)
+    }
+
+    /// One field each: some clients take a list of challenges for one (RFC 9110 §11.6.1 warns of it).
+    fn challenge(&mut self, challenges: &[HeaderValue]) -> pingora_core::Result<()> {
+        challenges.iter().try_for_each(|challenge| self.head.append_header(header::WWW_AUTHENTICATE, challenge.clone()).map(drop))
     }
 
     /// Sends the answer. The connection stays alive where the protocol allows it.

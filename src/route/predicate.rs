@@ -9,7 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use smallvec::SmallVec;
 
 use super::{explain::By, regex::ValueRegex};
-use crate::{config::route::Scheme, exchange::Facts};
+use crate::{
+    config::route::Scheme,
+    exchange::Facts,
+    query::{decoded, parameters},
+};
 
 /// Methods that have a bit. All others are compared by name.
 const STANDARD: [Method; 9] = [
@@ -241,41 +245,12 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Names and values of a query, not decoded. A name without `=` has an empty value.
-fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
 fn matches_decoded(regex: &ValueRegex, value: &str) -> bool {
     if value.contains(['%', '+']) {
         regex.matches(&decoded(value).collect::<SmallVec<[u8; 64]>>())
     } else {
         regex.matches(value.as_bytes())
     }
-}
-
-/// The bytes of a query's name or value: `+` is a space, a triplet its byte. What is no triplet stays.
-/// Source: URL Standard, "application/x-www-form-urlencoded parsing".
-fn decoded(text: &str) -> impl Iterator<Item = u8> {
-    let mut bytes = text.bytes();
-    std::iter::from_fn(move || match bytes.next()? {
-        b'+' => Some(b' '),
-        b'%' => {
-            let mut ahead = bytes.clone();
-            match (hex(ahead.next()), hex(ahead.next())) {
-                (Some(high), Some(low)) => {
-                    bytes = ahead;
-                    Some(high << 4 | low)
-                }
-                _ => Some(b'%'),
-            }
-        }
-        byte => Some(byte),
-    })
-}
-
-fn hex(byte: Option<u8>) -> Option<u8> {
-    byte.and_then(|b| char::from(b).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

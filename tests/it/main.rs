@@ -28,6 +28,7 @@ mod hostile;
 mod observe;
 mod rotation;
 mod admin;
+mod auth;
 mod attacks;
 mod edge_floods;
 mod reload;

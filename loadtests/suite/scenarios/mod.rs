@@ -2,6 +2,7 @@
 
 mod plain;
 mod routes;
+mod api_key;
 mod tls;
 mod handshakes;
 mod http2;
@@ -20,14 +21,15 @@ use super::{
     disturb::{self, Disturbance},
     generator::{Load, Pace, runtime},
     origin::{LARGE, SMALL},
-    party::{Contestant, Kind, Party, Setup},
+    party::{self, Contestant, Kind, Party, Setup},
     section::{Row, Section, curve, quantile},
 };
 
 /// All scenarios, in the order in which they are run.
-const ALL: [&dyn Scenario; 12] = [
+const ALL: [&dyn Scenario; 13] = [
     &plain::Plain,
     &routes::Routes,
+    &api_key::ApiKey,
     &tls::Tls,
     &handshakes::Handshakes,
     &http2::Http2,

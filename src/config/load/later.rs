@@ -6,7 +6,9 @@ use super::super::problem::{Path, Step};
 const KEYS: &[&str] = &[
     "identity",
     "plans",
-    "consumers",
+    "consumers.*.plan",
+    "consumers.*.credentials.*.jwt",
+    "consumers.*.credentials.*.signature",
     "cache",
     "stores",
     "upstreams.*.discover",
@@ -16,6 +18,8 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
+    "policies.authz.when",
+    "routes.*.policies.authz.when",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
@@ -26,24 +30,16 @@ const KEYS: &[&str] = &[
 const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", "peak_ewma", "random"])];
 
 /// Policies that are not built yet, for the gateway and for a route.
-const POLICIES: &[&str] = &[
-    "auth",
-    "authz",
-    "cache",
-    "concurrency",
-    "ip",
-    "overload",
-    "quota",
-    "rate_limit",
-    "throttle",
-    "transform",
-    "validate",
-    "waf",
-];
+const POLICIES: &[&str] =
+    &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
+
+/// Schemes of `auth` that are not built yet, alone or in a list.
+const SCHEMES: &[&str] = &["forward", "introspection", "jwt", "oidc", "session_bridge", "signature"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {
-    KEYS.iter().any(|pattern| matches(pattern, path.steps())) || brings_policy(path.steps())
+    let steps = path.steps();
+    KEYS.iter().any(|pattern| matches(pattern, steps)) || brings_policy(steps) || brings_scheme(steps)
 }
 
 /// Whether a later version brings the word as a value of the key.
@@ -58,6 +54,12 @@ fn brings_policy(steps: &[Step]) -> bool {
         _ => return false,
     };
     POLICIES.contains(&policy.as_str())
+}
+
+fn brings_scheme(steps: &[Step]) -> bool {
+    let in_auth =
+        steps.windows(2).any(|pair| matches!(pair, [policies, auth] if names(policies, "policies") && names(auth, "auth")));
+    in_auth && matches!(steps.last(), Some(Step::Key(scheme)) if SCHEMES.contains(&scheme.as_str()))
 }
 
 fn matches(pattern: &str, steps: &[Step]) -> bool {

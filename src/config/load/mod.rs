@@ -92,6 +92,11 @@ impl Loaded {
         self.errors().next().is_none()
     }
 
+    /// What stays in memory of a configuration that is in force: nothing can be pointed at in it any more.
+    pub fn slimmed(&self) -> Self {
+        Self { config: self.config.clone(), problems: Vec::new(), sources: self.sources.slimmed() }
+    }
+
     /// Whether what the key says is not known, because a mistake stands at it, in it or around it: nothing should be concluded from
     /// its value. A key that is not written counts if something beside it is wrong, as it may have been meant by that. While a file
     /// could not be read at all, nothing is known.
@@ -104,22 +109,23 @@ impl Loaded {
         self.errors().any(|problem| problem.path.contains(path) || path.contains(&problem.path) || beside(problem))
     }
 
-    /// Whether an upstream of this name may be declared: it is written, if perhaps with mistakes in it, or the section as a whole
-    /// could not be read.
-    pub fn may_declare_upstream(&self, name: &str) -> bool {
-        let section = Path::root().key("upstreams");
+    /// Whether a section may declare this name: it is written, if perhaps with mistakes in it, or the section as a whole could not be
+    /// read.
+    pub fn may_declare(&self, section: &str, name: &str) -> bool {
+        let names = self.declared(section);
+        let section = Path::root().key(section);
         let written = self.sources.root.find(&section).is_some();
         let unread = |problem: &Problem| problem.path.contains(&section) || (!written && problem.path.steps().len() == 1);
-        self.declared_upstreams().any(|declared| declared == name) || self.errors().any(unread)
+        names.into_iter().any(|declared| declared == name) || self.errors().any(unread)
     }
 
     fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().filter(|problem| problem.is_error())
     }
 
-    /// The names of all upstreams that are written, those with mistakes in them too.
-    pub fn declared_upstreams(&self) -> impl Iterator<Item = &str> {
-        self.sources.names("upstreams")
+    /// The names that are written in a section, those with mistakes in them too.
+    pub fn declared<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a str> {
+        self.sources.names(section)
     }
 }
 

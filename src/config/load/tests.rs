@@ -55,7 +55,7 @@ fn a_key_is_found_or_what_is_around_it() {
 #[test]
 fn a_broken_body_is_declared_all_the_same() {
     let loaded = load_text(SHOP);
-    assert_eq!(loaded.declared_upstreams().collect::<Vec<_>>(), ["legacy", "broken"]);
+    assert_eq!(loaded.declared("upstreams").collect::<Vec<_>>(), ["legacy", "broken"]);
     assert!(loaded.config.upstreams.contains_key(&UpstreamName::new("legacy")));
     assert!(!loaded.config.upstreams.contains_key(&UpstreamName::new("broken")));
 }
@@ -87,7 +87,7 @@ fn nothing_is_concluded_from_what_is_broken() {
 fn nothing_is_concluded_from_a_file_that_cannot_be_read() {
     let check = |text: &str, expected: bool| {
         let loaded = load_text(text);
-        assert_eq!(loaded.may_declare_upstream("x"), expected, "{text}");
+        assert_eq!(loaded.may_declare("upstreams", "x"), expected, "{text}");
     };
     check("upstreams: { y: { endpoints: [127.0.0.1:1] } }", false);
     check("upstreams: { y: { endpoints: [5] } }", false);
@@ -211,7 +211,7 @@ fn a_directory_of_links_is_read_as_kubernetes_mounts_it() {
     std::os::unix::fs::symlink("..data/a.yml", root.join("a.yml")).unwrap();
     let loaded = load_with(root, &env);
     assert_eq!(loaded.problems, []);
-    assert_eq!(loaded.declared_upstreams().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(loaded.declared("upstreams").collect::<Vec<_>>(), ["a", "b"]);
     let expected = [root.to_owned(), root.join("a.yml"), root.join("b.yaml"), root.join("address")];
     assert_eq!(loaded.sources.files(), expected);
 }

@@ -30,6 +30,9 @@ fn record() -> Record<'static> {
         tls: Some(Tls { version: "TLSv1.3", cipher: "TLS13_AES_128_GCM_SHA256" }),
         client: "203.0.113.9".parse().unwrap(),
         peer: "10.0.0.1:40000".parse().unwrap(),
+        consumer: None,
+        auth: None,
+        refusal: None,
         user_agent: Some(b"curl/8"),
         referer: None,
         flag: Flag::None,
@@ -58,8 +61,8 @@ fn a_json_line_is_this() {
             r#""host":"shop.example","path":"/api/orders/7","query":"full=1","protocol":"HTTP/1.1","status":200,"#,
             r#""bytes_received":0,"bytes_sent":512,"duration_ms":12.345,"upstream_connect_ms":null,"#,
             r#""upstream_first_byte_ms":9.007,"tls_version":"TLSv1.3","tls_cipher":"TLS13_AES_128_GCM_SHA256","#,
-            r#""client":"203.0.113.9","peer":"10.0.0.1:40000","user_agent":"curl/8","referer":null,"flag":"-","#,
-            r#""generation":3}"#,
+            r#""client":"203.0.113.9","peer":"10.0.0.1:40000","consumer":null,"auth":null,"refusal":null,"#,
+            r#""user_agent":"curl/8","referer":null,"flag":"-","generation":3}"#,
             "\n"
         )
     );
@@ -71,6 +74,15 @@ fn a_combined_line_is_this() {
         written(&record(), LogFormat::Combined),
         "203.0.113.9 - - [29/Feb/2024:23:59:59 +0000] \"GET /api/orders/7?full=1 HTTP/1.1\" 200 512 \"-\" \"curl/8\"\n"
     );
+}
+
+#[test]
+fn a_line_says_who_called_and_what_was_refused() {
+    let refusal = Refusal { by: "authz", reason: "scopes", shadow: true };
+    let record = Record { consumer: Some("acme"), auth: Some("jwt"), refusal: Some(refusal), ..record() };
+    assert_eq!((parsed(&record, "consumer"), parsed(&record, "auth")), ("acme".into(), "jwt".into()));
+    assert_eq!(parsed(&record, "refusal"), "shadow authz scopes");
+    assert!(written(&record, LogFormat::Combined).starts_with("203.0.113.9 - acme ["));
 }
 
 #[test]

@@ -36,6 +36,9 @@ fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {
         tls: None,
         client: [127, 0, 0, 1].into(),
         peer: ([127, 0, 0, 1], 1).into(),
+        consumer: None,
+        auth: None,
+        refusal: None,
         user_agent: None,
         referer: None,
         flag,
@@ -63,6 +66,8 @@ fn complete() -> String {
     listener.refused_head("no_host", 400);
     listener.flood("ping");
     listener.goaway("no_error");
+    metrics.auth(&RouteName::new("r"), "api_key", Mode::Enforce).accepted();
+    metrics.authz(&RouteName::new("r"), Mode::Enforce).accepted();
     metrics.ended(&record(200, 1, Flag::None), &route, Some(&metrics.upstream(&upstream)));
     metrics.published(1, UNIX_EPOCH);
     metrics.render([endpoint(&upstream, 1, true)])

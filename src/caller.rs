@@ -1,0 +1,187 @@
+//! Who calls: what authentication found out about a request, for the policies after it, the service and the log.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::name::{ConsumerName, GroupName};
+
+/// Someone who calls, as the configuration knows them. Compiled once, shared by all of its requests.
+#[derive(PartialEq, Debug)]
+pub struct Consumer {
+    pub name: ConsumerName,
+    pub groups: Arc<Groups>,
+}
+
+/// The groups of a consumer. Consumers of the same groups share them.
+#[derive(PartialEq, Debug, Default)]
+pub struct Groups {
+    pub names: Box<[GroupName]>,
+    /// As services are told them: `partners, first-party`. Absent: none.
+    pub header: Option<HeaderValue>,
+}
+
+impl Groups {
+    pub fn new(names: Vec<GroupName>) -> Self {
+        let list = names.iter().map(GroupName::as_str).collect::<Vec<_>>().join(", ");
+        let header = (!list.is_empty()).then(|| HeaderValue::from_str(&list).ok()).flatten();
+        Self { names: names.into(), header }
+    }
+}
+
+/// What a token or a session says of its holder.
+#[derive(PartialEq, Debug, Default)]
+pub struct Claims {
+    /// Every claim, as it was signed.
+    pub all: Map<String, Value>,
+    pub scopes: Box<[Box<str>]>,
+    pub roles: Box<[Box<str>]>,
+}
+
+impl Claims {
+    /// Scopes are those of `scope` (RFC 8693 §4.2: a text with spaces) or `scp`, roles those of `roles`; each may be a text or a list.
+    pub fn new(all: Map<String, Value>) -> Self {
+        let scopes = all.get("scope").or_else(|| all.get("scp")).map(words).unwrap_or_default();
+        let roles = all.get("roles").map(words).unwrap_or_default();
+        Self { all, scopes, roles }
+    }
+}
+
+/// The words of a text, or the texts of a list.
+pub fn words(value: &Value) -> Box<[Box<str>]> {
+    match value {
+        Value::String(text) => text.split(' ').filter(|word| !word.is_empty()).map(Box::from).collect(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(Box::from).collect(),
+        _ => Box::default(),
+    }
+}
+
+/// Header fields by which a service is told of its caller.
+pub type Fields = Arc<[(HeaderName, HeaderValue)]>;
+
+/// Who calls, as far as a request proved it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Caller {
+    pub consumer: Option<Arc<Consumer>>,
+    /// The scheme that vouches for it, as the file calls it. Absent: nobody was asked, or nobody could tell.
+    pub scheme: Option<&'static str>,
+    pub claims: Option<Arc<Claims>>,
+    /// What the service is told beside the consumer and its groups.
+    pub fields: Option<Fields>,
+    /// The last refusal of the request: one that only the log was told of too.
+    pub refusal: Option<Refusal>,
+}
+
+impl Caller {
+    /// A consumer that a scheme vouches for.
+    pub fn consumer(scheme: &'static str, consumer: Arc<Consumer>) -> Self {
+        Self { consumer: Some(consumer), scheme: Some(scheme), ..Self::default() }
+    }
+}
+
+/// Why a caller was refused, for the log: fixed words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The scheme, or `authz`; `-` if no credential came.
+    pub by: &'static str,
+    pub reason: &'static str,
+    /// Only noted: the policy is in its trial.
+    pub shadow: bool,
+}
+
+/// Why a credential does not prove who calls. For logs and metrics; a client is not told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// There is no credential.
+    Missing,
+    /// It is not written as one.
+    Malformed,
+    /// It comes more than once.
+    Repeated,
+    /// Nobody has it.
+    Unknown,
+    /// It is not the one of who is named.
+    Wrong,
+    /// Two credentials are of different consumers.
+    Conflict,
+    /// It could not be looked at: too many are.
+    Busy,
+}
+
+impl Reason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Self; 7] =
+        [Self::Missing, Self::Malformed, Self::Repeated, Self::Unknown, Self::Wrong, Self::Conflict, Self::Busy];
+
+    /// The word in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Repeated => "repeated",
+            Self::Unknown => "unknown",
+            Self::Wrong => "wrong",
+            Self::Conflict => "conflict",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// What a caller would need to do what it asked for. For logs and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lack {
+    Scopes,
+    Roles,
+    Groups,
+    Claims,
+}
+
+impl Lack {
+    /// Every one, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims];
+
+    /// The word in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Scopes => "scopes",
+            Self::Roles => "roles",
+            Self::Groups => "groups",
+            Self::Claims => "claims",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(value: Value) -> Claims {
+        Claims::new(value.as_object().unwrap().clone())
+    }
+
+    fn check(value: Value, scopes: &[&str], roles: &[&str]) {
+        let claims = claims(value);
+        assert_eq!(claims.scopes.iter().map(AsRef::as_ref).collect::<Vec<_>>(), scopes);
+        assert_eq!(claims.roles.iter().map(AsRef::as_ref).collect::<Vec<_>>(), roles);
+    }
+
+    #[test]
+    fn scopes_and_roles_are_read_as_providers_write_them() {
+        check(json!({ "scope": "orders  stock", "roles": ["clerk"] }), &["orders", "stock"], &["clerk"]);
+        check(json!({ "scp": ["orders", 7], "roles": "clerk" }), &["orders"], &["clerk"]);
+        check(json!({ "scope": { "orders": true } }), &[], &[]);
+    }
+
+    #[test]
+    fn reasons_stand_at_their_index() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason:?}");
+        }
+        for (index, lack) in Lack::ALL.into_iter().enumerate() {
+            assert_eq!(lack as usize, index, "{lack:?}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! `auth`: by what a caller proves who it is.
+//!
+//! Edge ring, inward: each scheme looks for its credential and says whose it is. Origin ring, inward: what proved it is taken out, so that no
+//! service sees the credentials of its callers. A scheme is a file here; what it asks is in `identity`.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use http::HeaderValue;
+use pingora_http::RequestHeader;
+
+use self::{api_key::ApiKey, basic::Basic, client_certificate::ClientCertificate};
+use super::{Policy, chain::Ground};
+use crate::{
+    caller::{Caller, Consumer, Reason, Refusal},
+    config::{
+        Config,
+        consumer::Credential,
+        policy::{
+            Switch,
+            auth::{self as config, Mode, Schemes},
+        },
+        problem::{Path, Problem},
+        suggest::suggest,
+    },
+    exchange::{Facts, Inbound, Stop},
+    observe::metrics::AuthMetrics,
+};
+
+pub mod api_key;
+pub mod basic;
+pub mod client_certificate;
+
+/// A scheme, compiled for the place where its credential stands. Those that need no waiting do not wait.
+trait Scheme: Send + Sync {
+    /// Looks for a credential and asks whose it is. Reads the request only: what proved it is taken out by `strip`.
+    fn verify(&self, inbound: &Inbound<'_>) -> impl Future<Output = Verdict> + Send;
+
+    /// What a client without a valid credential is told to bring (RFC 9110 §11.6.1), and what was wrong, where the scheme has words for it
+    /// (RFC 6750 §3.1).
+    fn challenge(&self, refused: Option<Reason>) -> HeaderValue;
+
+    /// Takes the credential out of what goes to the service, unless it is kept on purpose.
+    ///
+    /// # Errors
+    /// What is left is no request.
+    fn strip(&self, head: &mut RequestHeader) -> Result<(), Stop>;
+}
+
+/// What a scheme says of a request.
+enum Verdict {
+    /// It has no credential of this scheme.
+    Absent,
+    /// It proved who calls.
+    Accepted(Caller),
+    /// It has a credential that proves nothing.
+    Refused(Reason),
+}
+
+/// Every scheme. No pointer to one, so that what needs no waiting costs no allocation.
+enum AnyScheme {
+    ApiKey(ApiKey),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
+}
+
+impl AnyScheme {
+    fn compile(config: &config::Scheme, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
+        let compiled = match config {
+            config::Scheme::ApiKey(key) => ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey),
+            config::Scheme::Basic(basic) => Basic::compile(basic, path, ground.consumers).map(Self::Basic),
+            config::Scheme::ClientCertificate(certificate) => {
+                ClientCertificate::compile(certificate, path, ground).map(Self::ClientCertificate)
+            }
+        };
+        compiled.map_err(|problem| vec![problem])
+    }
+
+    async fn verify(&self, inbound: &Inbound<'_>) -> Verdict {
+        match self {
+            Self::ApiKey(scheme) => scheme.verify(inbound).await,
+            Self::Basic(scheme) => scheme.verify(inbound).await,
+            Self::ClientCertificate(scheme) => scheme.verify(inbound).await,
+        }
+    }
+
+    fn challenge(&self, refused: Option<Reason>) -> HeaderValue {
+        match self {
+            Self::ApiKey(scheme) => scheme.challenge(refused),
+            Self::Basic(scheme) => scheme.challenge(refused),
+            Self::ClientCertificate(scheme) => scheme.challenge(refused),
+        }
+    }
+
+    fn strip(&self, head: &mut RequestHeader) -> Result<(), Stop> {
+        match self {
+            Self::ApiKey(scheme) => scheme.strip(head),
+            Self::Basic(scheme) => scheme.strip(head),
+            Self::ClientCertificate(scheme) => scheme.strip(head),
+        }
+    }
+}
+
+/// The schemes of a route, in the order in which they are tried.
+pub struct Auth {
+    schemes: Box<[Counted]>,
+    needs: Needs,
+    anonymous: Option<Arc<Consumer>>,
+    mode: Mode,
+    /// Requests without any credential.
+    bare: AuthMetrics,
+}
+
+/// A scheme and what is counted of it.
+struct Counted {
+    name: &'static str,
+    scheme: AnyScheme,
+    metrics: AuthMetrics,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Any,
+    All,
+}
+
+/// Why a request proves nothing.
+struct Refused {
+    /// The scheme at fault, by its place; none if there is no credential at all.
+    by: Option<usize>,
+    reason: Reason,
+}
+
+/// The scheme of a request that is taken for the anonymous consumer's.
+const ANONYMOUS: &str = "anonymous";
+
+/// The scheme of a request without any credential.
+const NO_SCHEME: &str = "-";
+
+impl Auth {
+    /// # Errors
+    /// A list without a scheme, one that can add nothing, a consumer that is not there, a place that is none.
+    pub fn compile(config: &config::Auth, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let (needs, listed) = listed(&config.schemes, path, &mut problems);
+        let mut schemes = Vec::with_capacity(listed.len());
+        for (at, scheme) in listed {
+            match AnyScheme::compile(scheme, &at.key(scheme.key()), ground) {
+                Ok(compiled) => schemes.push(Counted {
+                    name: scheme.key(),
+                    scheme: compiled,
+                    metrics: ground.metrics.auth(ground.route, scheme.key(), config.mode),
+                }),
+                Err(found) => problems.extend(found),
+            }
+        }
+        let anonymous = config.anonymous.as_ref().and_then(|name| {
+            let found = ground.consumers.named(name).cloned();
+            if found.is_none() && !ground.loaded.may_declare("consumers", name.as_str()) {
+                problems.push(unknown_consumer(name.as_str(), &path.key("anonymous"), ground));
+            }
+            found
+        });
+        let bare = if anonymous.is_some() { ANONYMOUS } else { NO_SCHEME };
+        let bare = ground.metrics.auth(ground.route, bare, config.mode);
+        let auth = Self { schemes: schemes.into(), needs, anonymous, mode: config.mode, bare };
+        if problems.is_empty() { Ok(auth) } else { Err(problems) }
+    }
+
+    /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm. What could not be looked at may have
+    /// been right, so it goes before what was wrong.
+    async fn any(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
+        let mut refused = Refused { by: None, reason: Reason::Missing };
+        for (at, counted) in self.schemes.iter().enumerate() {
+            match counted.scheme.verify(inbound).await {
+                Verdict::Accepted(caller) => return Ok((at, caller)),
+                Verdict::Refused(reason) if refused.by.is_none() || reason == Reason::Busy => {
+                    refused = Refused { by: Some(at), reason };
+                }
+                Verdict::Refused(_) | Verdict::Absent => {}
+            }
+        }
+        Err(refused)
+    }
+
+    /// Every scheme must be satisfied, and none may speak of another consumer than the others.
+    async fn all(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
+        let mut together: Option<Caller> = None;
+        let mut absent = None;
+        for (at, counted) in self.schemes.iter().enumerate() {
+            let refused = |reason| Refused { by: Some(at), reason };
+            match counted.scheme.verify(inbound).await {
+                Verdict::Accepted(caller) => {
+                    together = Some(joined(together, caller).ok_or_else(|| refused(Reason::Conflict))?);
+                }
+                Verdict::Refused(reason) => return Err(refused(reason)),
+                Verdict::Absent => absent = absent.or(Some(at)),
+            }
+        }
+        match (together, absent) {
+            (Some(caller), None) => Ok((0, caller)),
+            (together, absent) => Err(Refused { by: absent.filter(|_| together.is_some()), reason: Reason::Missing }),
+        }
+    }
+
+    fn refuse(&self, refused: &Refused, inbound: &mut Inbound<'_>) -> Result<(), Stop> {
+        let by = refused.by.and_then(|at| self.schemes.get(at));
+        if let (None, Some(consumer)) = (by, &self.anonymous) {
+            self.bare.accepted();
+            *inbound.caller = Caller::consumer(ANONYMOUS, consumer.clone());
+            return Ok(());
+        }
+        by.map_or(&self.bare, |by| &by.metrics).refused(refused.reason);
+        let shadow = self.mode == Mode::Shadow;
+        let refusal = Refusal { by: by.map_or(NO_SCHEME, |by| by.name), reason: refused.reason.word(), shadow };
+        inbound.caller.refusal = Some(refusal);
+        match refused.reason {
+            _ if shadow => Ok(()),
+            Reason::Busy => Err(Stop::Undecided),
+            _ => Err(Stop::Unauthenticated(self.challenges(refused))),
+        }
+    }
+
+    /// What each scheme asks for.
+    fn challenges(&self, refused: &Refused) -> Vec<HeaderValue> {
+        let told = |at| (refused.by == Some(at)).then_some(refused.reason);
+        self.schemes.iter().enumerate().map(|(at, counted)| counted.scheme.challenge(told(at))).collect()
+    }
+}
+
+impl Policy for Auth {
+    type Memo = ();
+
+    async fn request(&self, inbound: &mut Inbound<'_>, (): &mut ()) -> Result<(), Stop> {
+        let judged = match self.needs {
+            Needs::Any => self.any(inbound).await,
+            Needs::All => self.all(inbound).await,
+        };
+        match judged {
+            Ok((at, caller)) => {
+                self.schemes.get(at).map_or(&self.bare, |counted| &counted.metrics).accepted();
+                *inbound.caller = caller;
+                Ok(())
+            }
+            Err(refused) => self.refuse(&refused, inbound),
+        }
+    }
+
+    /// In its trial the policy changes nothing for the service, which may still look at the credentials itself.
+    fn upstream_request(&self, head: &mut RequestHeader, _: &Facts, (): &mut ()) -> Result<(), Stop> {
+        match self.mode {
+            Mode::Enforce => self.schemes.iter().try_for_each(|counted| counted.scheme.strip(head)),
+            Mode::Shadow => Ok(()),
+        }
+    }
+}
+
+/// One caller of what two schemes say; none if they speak of different consumers. What the first says goes before.
+fn joined(first: Option<Caller>, second: Caller) -> Option<Caller> {
+    let Some(first) = first else { return Some(second) };
+    match (&first.consumer, &second.consumer) {
+        (Some(one), Some(other)) if one.name != other.name => None,
+        _ => Some(Caller {
+            consumer: first.consumer.or(second.consumer),
+            scheme: first.scheme,
+            claims: first.claims.or(second.claims),
+            fields: match (first.fields, second.fields) {
+                (Some(one), Some(other)) => Some(one.iter().chain(other.iter()).cloned().collect()),
+                (one, other) => one.or(other),
+            },
+            refusal: None,
+        }),
+    }
+}
+
+/// The schemes with the places where they stand.
+fn listed<'a>(schemes: &'a Schemes, path: &Path, problems: &mut Vec<Problem>) -> (Needs, Vec<(Path, &'a config::Scheme)>) {
+    let (needs, at, listed) = match schemes {
+        Schemes::One(one) => return (Needs::Any, vec![(path.clone(), one)]),
+        Schemes::Any(listed) => (Needs::Any, path.key("any_of"), listed),
+        Schemes::All(listed) => (Needs::All, path.key("all_of"), listed),
+    };
+    if listed.is_empty() {
+        problems.push(Problem::error(at.clone(), "there is no scheme in the list").help("name one, or switch the policy `off`"));
+    }
+    for (index, scheme) in listed.iter().enumerate() {
+        if let Some(first) = listed.iter().take(index).position(|earlier| earlier == scheme) {
+            let problem = Problem::error(at.index(index), "this scheme is in the list already");
+            problems.push(problem.also(at.index(first), "here it is too"));
+        }
+    }
+    (needs, listed.iter().enumerate().map(|(index, scheme)| (at.index(index), scheme)).collect())
+}
+
+/// The only one; else what none or several of them say. Of two credentials nobody knows which one another reader would take.
+fn only<T>(found: impl IntoIterator<Item = T>) -> Result<T, Verdict> {
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Verdict::Absent),
+        (Some(_), Some(_)) => Err(Verdict::Refused(Reason::Repeated)),
+    }
+}
+
+/// What should be mended in the policies of a configuration, though it works.
+pub fn warnings(config: &Config) -> Vec<Problem> {
+    let routes = Path::root().key("routes");
+    let around = (Path::root().key("policies"), &config.policies);
+    let of_routes = config.routes.iter().map(|(name, route)| (routes.key(name.as_str()).key("policies"), &route.policies));
+    let credentials = config.consumers.values().flat_map(|consumer| &consumer.credentials);
+    let had: BTreeSet<&str> = credentials.map(Credential::key).collect();
+    let has_tls = config.listeners.values().any(|listener| listener.tls.is_some()) || !config.trusted_proxies.is_empty();
+    let mut found = Vec::new();
+    for (path, policies) in std::iter::once(around).chain(of_routes) {
+        let Switch::On(auth) = &policies.auth else { continue };
+        for (at, scheme) in listed(&auth.schemes, &path.key("auth"), &mut Vec::new()).1 {
+            let at = at.key(scheme.key());
+            found.extend(nobody(scheme, &at, &had));
+            found.extend(readable(scheme, &at).filter(|_| !has_tls));
+        }
+    }
+    found
+}
+
+/// No consumer can be known by the scheme, and whoever is no consumer neither.
+fn nobody(scheme: &config::Scheme, at: &Path, had: &BTreeSet<&str>) -> Option<Problem> {
+    let told = || format!("no consumer has a credential `{}`, so nobody passes by it", scheme.key());
+    (!had.contains(scheme.key()) && !scheme.gives_claims()).then(|| Problem::warning(at.clone(), told()))
+}
+
+/// The credential can be read on its way.
+fn readable(scheme: &config::Scheme, at: &Path) -> Option<Problem> {
+    let problem = Problem::warning(at.clone(), "no listener has TLS, so anyone on the way can read the passwords")
+        .help("give a listener `tls`, or name the proxies before it that have it in `trusted_proxies`");
+    matches!(scheme, config::Scheme::Basic(_)).then_some(problem)
+}
+
+fn unknown_consumer(name: &str, at: &Path, ground: &Ground<'_>) -> Problem {
+    let problem = Problem::error(at.clone(), format!("there is no consumer `{name}`"));
+    match suggest(name, ground.loaded.declared("consumers")) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("declare it under `consumers`"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
