@@ -133,11 +133,13 @@ pub enum Reason {
     Inactive,
     /// Who vouches for it could not be asked, or was never reached.
     Unavailable,
+    /// Who vouches for callers said no.
+    Denied,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Missing,
         Self::Malformed,
         Self::Repeated,
@@ -159,6 +161,7 @@ impl Reason {
         Self::MissingClaim,
         Self::Inactive,
         Self::Unavailable,
+        Self::Denied,
     ];
 
     /// Whether it says nothing of the credential: another time it may be a good one.
@@ -190,6 +193,7 @@ impl Reason {
             Self::MissingClaim => "missing_claim",
             Self::Inactive => "inactive",
             Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
         }
     }
 }

@@ -4,10 +4,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
-use http::{HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::l4::socket::SocketAddr as End;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -95,6 +96,8 @@ pub enum Stop {
     Unauthenticated(Vec<HeaderValue>),
     /// Whether the request proves who calls could not be found out.
     Undecided,
+    /// Somebody who was asked about the request says what the client is told: to sign in elsewhere, or no.
+    Relayed(Arc<Relayed>),
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
     /// The service could not be used.
@@ -105,6 +108,13 @@ pub enum Stop {
     ClientTimeout,
     /// Our own fault: logged once, told to no one.
     Fault(anyhow::Error),
+}
+
+/// What somebody else says that a client is told: a redirect, or a 401 or 403 with cookies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relayed {
+    pub status: StatusCode,
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// How a service failed us.

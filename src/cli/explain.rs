@@ -167,6 +167,7 @@ fn target(target: &Target) -> String {
         }
         Target::Redirect(redirect) => format!("redirect {} to {}", redirect.status, redirect.location),
         Target::Respond(respond) => format!("respond {}", respond.status),
+        Target::Jwks(identity) => format!("the public keys of {identity}"),
     }
 }
 

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::{forward::Forward, session_bridge::SessionBridge};
 use super::secret::Secret;
 use crate::units::{Duration, positive};
+
+pub mod forward;
+pub mod session_bridge;
 
 /// Someone who vouches for callers. One key says how.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -17,6 +21,8 @@ use crate::units::{Duration, positive};
 pub enum Identity {
     Jwt(Jwt),
     Introspection(Introspection),
+    Forward(Forward),
+    SessionBridge(SessionBridge),
 }
 
 impl Identity {
@@ -25,14 +31,18 @@ impl Identity {
         match self {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
+            Self::Forward(_) => "forward",
+            Self::SessionBridge(_) => "session_bridge",
         }
     }
 
-    /// Claims that services are told, by the header field that has them.
-    pub fn forward(&self) -> &BTreeMap<String, String> {
+    /// Header fields in which services believe what it says.
+    pub fn told(&self) -> Vec<&str> {
         match self {
-            Self::Jwt(jwt) => &jwt.forward,
-            Self::Introspection(introspection) => &introspection.forward,
+            Self::Jwt(jwt) => jwt.forward.values().map(String::as_str).collect(),
+            Self::Introspection(introspection) => introspection.forward.values().map(String::as_str).collect(),
+            Self::Forward(forward) => forward.copy.iter().map(String::as_str).collect(),
+            Self::SessionBridge(bridge) => bridge.forward.values().map(String::as_str).chain([bridge.header.as_str()]).collect(),
         }
     }
 
@@ -41,16 +51,20 @@ impl Identity {
         match self {
             Self::Jwt(jwt) => jwt.keep,
             Self::Introspection(introspection) => introspection.keep,
+            Self::Forward(forward) => forward.keep,
+            Self::SessionBridge(bridge) => bridge.keep,
         }
     }
 
     /// Every file that it names.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let (keys, ca) = match self {
-            Self::Jwt(jwt) => (jwt.keys.file.as_ref(), jwt.keys.ca.as_ref()),
-            Self::Introspection(introspection) => (None, introspection.ca.as_ref()),
+        let (key, others, ca) = match self {
+            Self::Jwt(jwt) => (jwt.keys.file.as_ref(), [].as_slice(), jwt.keys.ca.as_ref()),
+            Self::Introspection(introspection) => (None, [].as_slice(), introspection.ca.as_ref()),
+            Self::Forward(forward) => (None, [].as_slice(), forward.ca.as_ref()),
+            Self::SessionBridge(bridge) => (Some(&bridge.key), bridge.other_keys.as_slice(), bridge.ca.as_ref()),
         };
-        keys.into_iter().chain(ca)
+        key.into_iter().chain(others).chain(ca)
     }
 }
 
@@ -64,16 +78,29 @@ struct IdentityKeys {
     /// By tokens that their issuer is asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     introspection: Option<Introspection>,
+    /// By a service that is asked about each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forward: Option<Forward>,
+    /// By sessions of a legacy application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_bridge: Option<SessionBridge>,
 }
 
 impl TryFrom<IdentityKeys> for Identity {
     type Error = &'static str;
 
     fn try_from(keys: IdentityKeys) -> Result<Self, &'static str> {
-        match (keys.jwt, keys.introspection) {
-            (Some(jwt), None) => Ok(Self::Jwt(jwt)),
-            (None, Some(introspection)) => Ok(Self::Introspection(introspection)),
-            _ => Err("expected exactly one of `jwt`, `introspection`"),
+        let IdentityKeys { jwt, introspection, forward, session_bridge } = keys;
+        let listed = [
+            jwt.map(Self::Jwt),
+            introspection.map(Self::Introspection),
+            forward.map(Self::Forward),
+            session_bridge.map(Self::SessionBridge),
+        ];
+        let mut listed = listed.into_iter().flatten();
+        match (listed.next(), listed.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err("expected exactly one of `jwt`, `introspection`, `forward`, `session_bridge`"),
         }
     }
 }
@@ -81,8 +108,10 @@ impl TryFrom<IdentityKeys> for Identity {
 impl From<Identity> for IdentityKeys {
     fn from(identity: Identity) -> Self {
         match identity {
-            Identity::Jwt(jwt) => Self { jwt: Some(jwt), introspection: None },
-            Identity::Introspection(introspection) => Self { jwt: None, introspection: Some(introspection) },
+            Identity::Jwt(jwt) => Self { jwt: Some(jwt), ..Self::default() },
+            Identity::Introspection(introspection) => Self { introspection: Some(introspection), ..Self::default() },
+            Identity::Forward(forward) => Self { forward: Some(forward), ..Self::default() },
+            Identity::SessionBridge(bridge) => Self { session_bridge: Some(bridge), ..Self::default() },
         }
     }
 }

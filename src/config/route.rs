@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{policy::Policies, upstream::weight};
 use crate::{
-    name::UpstreamName,
+    name::{IdentityName, UpstreamName},
     units::{Duration, positive, some_positive, within},
 };
 
@@ -227,6 +227,7 @@ pub enum Target {
     Split(Vec<Share>),
     Redirect(Redirect),
     Respond(Respond),
+    Jwks(IdentityName),
 }
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -245,18 +246,27 @@ struct TargetKeys {
     /// Answered here with a fixed response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     respond: Option<Respond>,
+    /// Answered here with the public keys of this identity, which must be one of kind `session_bridge`, as a JSON Web Key Set (RFC 7517).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwks: Option<IdentityName>,
 }
 
 impl TryFrom<TargetKeys> for Target {
     type Error = &'static str;
 
     fn try_from(keys: TargetKeys) -> Result<Self, &'static str> {
-        match (keys.upstream, keys.split, keys.redirect, keys.respond) {
-            (Some(upstream), None, None, None) => Ok(Self::Upstream(upstream)),
-            (None, Some(shares), None, None) => Ok(Self::Split(shares)),
-            (None, None, Some(redirect), None) => Ok(Self::Redirect(redirect)),
-            (None, None, None, Some(respond)) => Ok(Self::Respond(respond)),
-            _ => Err("expected exactly one of `upstream`, `split`, `redirect`, `respond`"),
+        let TargetKeys { upstream, split, redirect, respond, jwks } = keys;
+        let listed = [
+            upstream.map(Self::Upstream),
+            split.map(Self::Split),
+            redirect.map(Self::Redirect),
+            respond.map(Self::Respond),
+            jwks.map(Self::Jwks),
+        ];
+        let mut listed = listed.into_iter().flatten();
+        match (listed.next(), listed.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err("expected exactly one of `upstream`, `split`, `redirect`, `respond`, `jwks`"),
         }
     }
 }
@@ -269,6 +279,7 @@ impl From<Target> for TargetKeys {
             Target::Split(shares) => Self { split: Some(shares), ..none },
             Target::Redirect(redirect) => Self { redirect: Some(redirect), ..none },
             Target::Respond(respond) => Self { respond: Some(respond), ..none },
+            Target::Jwks(identity) => Self { jwks: Some(identity), ..none },
         }
     }
 }

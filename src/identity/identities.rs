@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use sha2::{Digest, Sha256};
 
 use super::{
+    bridge::Bridge,
+    forward::ForwardAuth,
     introspect::Introspection,
     jwt::{Jwt, Keys},
+    remembered::Remembered,
 };
 use crate::{
     config::{
@@ -34,6 +37,8 @@ struct Kept {
 pub enum Identity {
     Jwt(Arc<Jwt>),
     Introspection(Arc<Introspection>),
+    Forward(Arc<ForwardAuth>),
+    Bridge(Arc<Bridge>),
 }
 
 /// What is known of an identity, for metrics.
@@ -45,6 +50,8 @@ pub struct Status {
     pub looks: (u64, u64),
     /// Of its keys, if it fetches them.
     pub keys: Option<super::jwt::keys::Status>,
+    /// Questions that were answered, and those that were not, of one that asks about requests or sessions.
+    pub questions: Option<(u64, u64)>,
 }
 
 impl Identities {
@@ -84,7 +91,7 @@ impl Identities {
     fn keys(&self) -> impl Iterator<Item = (&IdentityName, &Arc<Keys>)> {
         self.0.iter().filter_map(|(name, kept)| match &kept.identity {
             Identity::Jwt(jwt) => Some((name, jwt.keys())),
-            Identity::Introspection(_) => None,
+            Identity::Introspection(_) | Identity::Forward(_) | Identity::Bridge(_) => None,
         })
     }
 }
@@ -93,14 +100,19 @@ impl Identity {
     fn status(&self) -> Status {
         match self {
             Self::Jwt(jwt) => {
-                let (tokens, looks) = (jwt.remembered().len(), jwt.remembered().looks());
-                Status { tokens, looks, keys: jwt.keys().is_fetched().then(|| jwt.keys().status()) }
+                let keys = jwt.keys().is_fetched().then(|| jwt.keys().status());
+                Status { keys, ..Status::of(jwt.remembered()) }
             }
-            Self::Introspection(introspection) => {
-                let remembered = introspection.remembered();
-                Status { tokens: remembered.len(), looks: remembered.looks(), keys: None }
-            }
+            Self::Introspection(introspection) => Status::of(introspection.remembered()),
+            Self::Forward(service) => Status { questions: Some(service.outcomes().counts()), ..Status::of(service.remembered()) },
+            Self::Bridge(bridge) => Status { questions: Some(bridge.outcomes().counts()), ..Status::of(bridge.remembered()) },
         }
+    }
+}
+
+impl Status {
+    fn of<V: Clone>(remembered: &Remembered<V>) -> Self {
+        Self { tokens: remembered.len(), looks: remembered.looks(), keys: None, questions: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
@@ -59,6 +60,11 @@ impl Outgoing {
         self.0.get(url).header(http::header::ACCEPT, "application/json")
     }
 
+    /// The same without a word of what may be answered.
+    pub fn bare(&self, url: Url) -> RequestBuilder {
+        self.0.get(url)
+    }
+
     /// A form as browsers send it: `fields` are written so already.
     pub fn post(&self, url: Url, fields: String) -> RequestBuilder {
         let form = "application/x-www-form-urlencoded";
@@ -83,6 +89,24 @@ pub async fn answer(request: RequestBuilder, most: usize) -> Result<Bytes, Outgo
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Status and header fields of an answer, whatever it is. A body of at most so many bytes is read to its end, so that the connection can be used
+/// again; what it says is not looked at, nor whether it came whole.
+///
+/// # Errors
+/// There is none.
+pub async fn head(request: RequestBuilder, most: usize) -> Result<(StatusCode, HeaderMap), OutgoingError> {
+    let mut response = request.send().await.map_err(failed)?;
+    let head = (response.status(), std::mem::take(response.headers_mut()));
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > most {
+            break;
+        }
+    }
+    Ok(head)
 }
 
 fn failed(error: reqwest::Error) -> OutgoingError {

@@ -99,6 +99,27 @@ impl Signer {
     }
 }
 
+/// Private keys in PEM.
+pub mod pem {
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+
+    pub fn p256() -> String {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem()
+    }
+
+    pub fn p384() -> String {
+        KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem()
+    }
+
+    pub fn ed25519() -> String {
+        KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem()
+    }
+
+    pub fn rsa() -> String {
+        KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem()
+    }
+}
+
 fn rsa(alg: &str) -> &'static dyn RsaEncoding {
     match alg {
         "RS256" => &RSA_PKCS1_SHA256,
@@ -130,6 +151,8 @@ struct Answers {
     next: VecDeque<(u16, String)>,
     /// When none is left.
     always: (u16, String),
+    /// More fields of every answer, each with its line's end.
+    fields: String,
     /// Held while answers are to wait.
     gate: Arc<tokio::sync::Mutex<()>>,
 }
@@ -138,7 +161,8 @@ impl Provider {
     pub async fn start(status: u16, body: impl Into<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answers = Answers { next: VecDeque::new(), always: (status, body.into()), gate: Arc::default() };
+        let answers =
+            Answers { next: VecDeque::new(), always: (status, body.into()), fields: String::new(), gate: Arc::default() };
         let answers = Arc::new(Mutex::new(answers));
         let (told, requests) = mpsc::unbounded_channel();
         let shared = answers.clone();
@@ -156,6 +180,11 @@ impl Provider {
 
     pub fn now_says(&self, status: u16, body: impl Into<String>) {
         self.answers.lock().unwrap().always = (status, body.into());
+    }
+
+    /// More fields of every answer from now on, in the place of those before.
+    pub fn with(&self, fields: &[(&str, &str)]) {
+        self.answers.lock().unwrap().fields = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     }
 
     /// What is said once, before anything else.
@@ -193,11 +222,11 @@ async fn serve(mut stream: TcpStream, answers: Arc<Mutex<Answers>>, told: mpsc::
     let gate = answers.lock().unwrap().gate.clone();
     told.send(text).ok();
     drop(gate.lock_owned().await);
-    let (status, body) = {
+    let ((status, body), fields) = {
         let mut answers = answers.lock().unwrap();
-        answers.next.pop_front().unwrap_or_else(|| answers.always.clone())
+        (answers.next.pop_front().unwrap_or_else(|| answers.always.clone()), answers.fields.clone())
     };
-    let more = if status / 100 == 3 { "location: /elsewhere\r\n" } else { "" };
+    let more = if status / 100 == 3 && fields.is_empty() { "location: /elsewhere\r\n" } else { &fields };
     let head = format!("HTTP/1.1 {status} x\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await.ok();
 }

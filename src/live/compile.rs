@@ -21,8 +21,8 @@ use crate::{
         route::{Share, Target},
         suggest::suggest,
     },
-    identity::{Consumers, Identities},
-    name::{ConsumerName, ListenerName, RouteName, UpstreamName},
+    identity::{Consumers, Identities, identities::Identity},
+    name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
         auth,
@@ -365,6 +365,24 @@ impl Compiler<'_> {
             Target::Split(shares) => self.split(shares, upstreams, &at.key("split")).map(Origin::Split),
             Target::Redirect(redirect) => Redirect::compile(redirect, captures, &at.key("redirect")).map(Origin::Redirect),
             Target::Respond(respond) => Respond::compile(respond, &at.key("respond")).map(Origin::Respond),
+            Target::Jwks(name) => self.published(name, &at.key("jwks")).map(Origin::Respond),
+        }
+    }
+
+    /// The public keys of an identity that signs.
+    fn published(&self, name: &IdentityName, at: &Path) -> Result<Respond, Vec<Problem>> {
+        match (self.loaded.config.identity.get(name), self.identities.named(name)) {
+            (Some(config::Identity::SessionBridge(_)), Some(Identity::Bridge(bridge))) => {
+                let made = Respond::keys(bridge.settings().published.clone());
+                made.map_err(|error| vec![Problem::error(at.clone(), error.to_string())])
+            }
+            (Some(config), _) if config.key() != "session_bridge" => {
+                let problem = Problem::error(at.clone(), format!("`{name}` signs nothing, so it has no keys to publish"));
+                Err(vec![problem.help("name an identity of kind `session_bridge`")])
+            }
+            // What is wrong with it is told where it stands.
+            _ if self.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
+            _ => Err(vec![unknown_identity(self.loaded, name, at.clone())]),
         }
     }
 
@@ -434,18 +452,21 @@ fn unknown_identities(loaded: &Loaded) -> Vec<Problem> {
         let at = Path::root().key("consumers").key(name.as_str()).key("credentials");
         let named = |(index, credential): (usize, &Credential)| match credential {
             Credential::Jwt(token) if !loaded.may_declare("identity", token.identity.as_str()) => {
-                let at = at.index(index).key("jwt").key("identity");
-                let problem = Problem::error(at, format!("there is no identity `{}`", token.identity));
-                Some(match suggest(token.identity.as_str(), loaded.declared("identity")) {
-                    Some(near) => problem.help(format!("did you mean `{near}`?")),
-                    None => problem.help("declare it under `identity`"),
-                })
+                Some(unknown_identity(loaded, &token.identity, at.index(index).key("jwt").key("identity")))
             }
             _ => None,
         };
         consumer.credentials.iter().enumerate().filter_map(named).collect::<Vec<_>>()
     };
     loaded.config.consumers.iter().flat_map(credentials).collect()
+}
+
+fn unknown_identity(loaded: &Loaded, name: &IdentityName, at: Path) -> Problem {
+    let problem = Problem::error(at, format!("there is no identity `{name}`"));
+    match suggest(name.as_str(), loaded.declared("identity")) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("declare it under `identity`"),
+    }
 }
 
 /// An option that has no meaning for the kind of address.

@@ -47,6 +47,16 @@ impl Respond {
         Ok(Self { answer: Box::new(Reply { head, body: Bytes::from(config.body.clone()) }) })
     }
 
+    /// Public keys as a JSON Web Key Set (RFC 7517 §8.5). A key that is new is published before it signs, so it may be kept for a while.
+    ///
+    /// # Errors
+    /// None that these fields have.
+    pub fn keys(set: Bytes) -> pingora_core::Result<Self> {
+        let fields = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "public, max-age=300")];
+        let fields = fields.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        Ok(Self { answer: Box::new(Reply { head: head(StatusCode::OK, fields.into())?, body: set }) })
+    }
+
     pub fn answer(&self) -> &Reply {
         &self.answer
     }

@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_http::RequestHeader;
 
 use crate::{
     caller::Caller,
     config::{
-        Config,
+        self, Config,
         policy::{
             Policies, Switch,
             auth::{Place, Scheme},
@@ -46,13 +46,19 @@ impl Guarded {
                 Place::Query(name) => Some(name.as_str().into()),
                 Place::Header(_) => None,
             },
-            Scheme::Jwt(_) | Scheme::Introspection(_) | Scheme::Basic(_) | Scheme::ClientCertificate(_) => None,
+            Scheme::Jwt(_)
+            | Scheme::Introspection(_)
+            | Scheme::Basic(_)
+            | Scheme::ClientCertificate(_)
+            | Scheme::Forward(_)
+            | Scheme::SessionBridge(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
         parameters.sort();
         parameters.dedup();
-        let told = config.identity.values().flat_map(|identity| identity.forward().values());
-        let told = told.filter_map(|field| HeaderName::try_from(field).ok());
+        let told = config.identity.values().flat_map(config::Identity::told);
+        // Of this field a service judges what it believes. Where the gateway fills it, the scheme takes out what the client sent.
+        let told = told.filter_map(|field| HeaderName::try_from(field).ok()).filter(|name| *name != header::AUTHORIZATION);
         let mut fields: Vec<_> =
             [CONSUMER, GROUPS, CLIENT_CERT, CLIENT_CERT_CHAIN].map(HeaderName::from_static).into_iter().chain(told).collect();
         fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));

@@ -8,7 +8,7 @@ use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::exchange::{Flag, Stop, UpstreamFault};
+use crate::exchange::{Flag, Relayed, Stop, UpstreamFault};
 
 mod form;
 
@@ -127,6 +127,7 @@ pub fn told(stop: &Stop) -> Told {
             "The credentials of the request could not be verified now.",
             F::PolicyRefused,
         ),
+        Stop::Relayed(relayed) => relayed_told(relayed),
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
@@ -155,6 +156,15 @@ pub fn told(stop: &Stop) -> Told {
             "The gateway could not handle the request.",
             F::LocalFault,
         ),
+    }
+}
+
+/// A refusal is the same whoever words it; a redirect leads to where people sign in.
+fn relayed_told(relayed: &Relayed) -> Told {
+    match relayed.status {
+        StatusCode::UNAUTHORIZED => told(&Stop::Unauthenticated(Vec::new())),
+        StatusCode::FORBIDDEN => told(&Stop::Forbidden(None)),
+        status => Told { status, grpc: 16, code: "sign_in", title: "Found", detail: "", flag: Flag::PolicyRefused },
     }
 }
 
@@ -238,7 +248,8 @@ impl Reply {
     /// A header value that cannot be sent; none of ours is such.
     pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
-            Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
+            Stop::Preflight => Self::bodiless(told.status)?,
+            Stop::Relayed(_) if told.status.is_redirection() => Self::bodiless(told.status)?,
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
         match stop {
@@ -247,9 +258,20 @@ impl Reply {
             Stop::Tunnel => reply.head.insert_header(header::ALLOW, HeaderValue::from_static(""))?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
+            Stop::Relayed(relayed) => reply.relay(relayed)?,
             _ => {}
         }
         Ok(reply)
+    }
+
+    fn bodiless(status: StatusCode) -> pingora_core::Result<Self> {
+        Ok(Self { head: ResponseHeader::build(status, Some(8))?, body: bytes::Bytes::new() })
+    }
+
+    /// What is meant for one client goes into no cache.
+    fn relay(&mut self, relayed: &Relayed) -> pingora_core::Result<()> {
+        self.head.insert_header(header::CACHE_CONTROL, "no-store")?;
+        relayed.fields.iter().try_for_each(|(name, value)| self.head.append_header(name.clone(), value.clone()).map(drop))
     }
 
     /// One field each: some clients take a list of challenges for one (RFC 9110 §11.6.1 warns of it).

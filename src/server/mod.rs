@@ -179,7 +179,13 @@ fn exposition(live: &Live) -> String {
 
 fn identity(name: &str, status: identities::Status) -> metrics::Identity<'_> {
     let keys = |keys: keys::Status| metrics::Keys { keys: keys.keys, answers: (keys.fetched, keys.failed), good: keys.good };
-    metrics::Identity { name, tokens: status.tokens, looks: status.looks, keys: status.keys.map(keys) }
+    metrics::Identity {
+        name,
+        tokens: status.tokens,
+        looks: status.looks,
+        keys: status.keys.map(keys),
+        questions: status.questions,
+    }
 }
 
 /// From here on SIGHUP, SIGUSR1, SIGUSR2 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it

@@ -3,10 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use banyan::{
-    exchange::{Stop, UpstreamFault as Fault},
+    exchange::{Relayed, Stop, UpstreamFault as Fault},
     reply::told,
 };
 use http::HeaderValue;
@@ -65,6 +66,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Unauthenticated(Vec::new()),
         Stop::Forbidden(None),
         Stop::Undecided,
+        Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),
         Stop::RequestTimeout,
         Stop::ClientTimeout,
         Stop::Fault(std::io::Error::other("of ours").into()),

@@ -90,6 +90,9 @@ fn furnish(folder: &Path, value: &Value) {
                 put(folder, cert, &chain);
                 put(folder, key, &private);
             }
+            if let (Some(key), true) = (word(map.get("key")), map.contains_key("algorithm")) {
+                put(folder, key, &certificate().1);
+            }
             if let Some(ca) = word(map.get("ca")) {
                 put(folder, ca, &certificate().0);
             }

@@ -5,8 +5,6 @@ use super::super::problem::{Path, Step};
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
     "identity.*.oidc",
-    "identity.*.forward",
-    "identity.*.session_bridge",
     "plans",
     "consumers.*.plan",
     "consumers.*.credentials.*.signature",
@@ -35,7 +33,7 @@ const POLICIES: &[&str] =
     &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] = &["forward", "oidc", "session_bridge", "signature"];
+const SCHEMES: &[&str] = &["oidc", "signature"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

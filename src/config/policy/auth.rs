@@ -68,13 +68,15 @@ pub enum Scheme {
     ApiKey(ApiKey),
     Basic(Basic),
     ClientCertificate(ClientCertificate),
+    Forward(IdentityName),
+    SessionBridge(IdentityName),
 }
 
 impl Scheme {
     /// Whether it gives claims, which scopes and roles are read from.
     pub const fn gives_claims(&self) -> bool {
         match self {
-            Self::Jwt(_) | Self::Introspection(_) => true,
+            Self::Jwt(_) | Self::Introspection(_) | Self::Forward(_) | Self::SessionBridge(_) => true,
             Self::ApiKey(_) | Self::Basic(_) | Self::ClientCertificate(_) => false,
         }
     }
@@ -87,6 +89,8 @@ impl Scheme {
             Self::ApiKey(_) => "api_key",
             Self::Basic(_) => "basic",
             Self::ClientCertificate(_) => "client_certificate",
+            Self::Forward(_) => "forward",
+            Self::SessionBridge(_) => "session_bridge",
         }
     }
 }
@@ -115,6 +119,12 @@ struct AuthKeys {
     /// The certificate of a consumer, shown when its connection was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_certificate: Option<ClientCertificate>,
+    /// Whatever this identity lets pass, which must be one of kind `forward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forward: Option<IdentityName>,
+    /// A session of this identity, which must be one of kind `session_bridge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_bridge: Option<IdentityName>,
     /// The consumer that a request without any credential is taken for. A wrong credential is refused all the same. Absent: a
     /// credential is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,22 +153,39 @@ struct SchemeKeys {
     /// The certificate of a consumer, shown when its connection was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_certificate: Option<ClientCertificate>,
+    /// Whatever this identity lets pass, which must be one of kind `forward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forward: Option<IdentityName>,
+    /// A session of this identity, which must be one of kind `session_bridge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_bridge: Option<IdentityName>,
 }
 
 impl TryFrom<AuthKeys> for Auth {
     type Error = &'static str;
 
     fn try_from(keys: AuthKeys) -> Result<Self, &'static str> {
-        let AuthKeys { any_of, all_of, jwt, introspection, api_key, basic, client_certificate, anonymous, mode } = keys;
-        let bare = SchemeKeys { jwt, introspection, api_key, basic, client_certificate };
+        let AuthKeys {
+            any_of,
+            all_of,
+            jwt,
+            introspection,
+            api_key,
+            basic,
+            client_certificate,
+            forward,
+            session_bridge,
+            anonymous,
+            mode,
+        } = keys;
+        let bare = SchemeKeys { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge };
         let schemes = match (any_of, all_of, bare.listed().as_slice()) {
             (Some(any), None, []) => Schemes::Any(any),
             (None, Some(all), []) => Schemes::All(all),
             (None, None, [one]) => Schemes::One(one.clone()),
             _ => {
-                return Err(
-                    "expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, `basic`, `client_certificate`",
-                );
+                return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, \
+                     `basic`, `client_certificate`, `forward`, `session_bridge`");
             }
         };
         Ok(Self { schemes, anonymous, mode })
@@ -173,8 +200,8 @@ impl From<Auth> for AuthKeys {
             Schemes::Any(any) => Self { any_of: Some(any), ..around },
             Schemes::All(all) => Self { all_of: Some(all), ..around },
             Schemes::One(one) => {
-                let SchemeKeys { jwt, introspection, api_key, basic, client_certificate } = one.into();
-                Self { jwt, introspection, api_key, basic, client_certificate, ..around }
+                let SchemeKeys { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge } = one.into();
+                Self { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge, ..around }
             }
         }
     }
@@ -183,10 +210,17 @@ impl From<Auth> for AuthKeys {
 impl SchemeKeys {
     /// Every scheme that is named.
     fn listed(self) -> Vec<Scheme> {
-        let Self { jwt, introspection, api_key, basic, client_certificate } = self;
-        let tokens = [jwt.map(Scheme::Jwt), introspection.map(Scheme::Introspection)];
-        let others = [api_key.map(Scheme::ApiKey), basic.map(Scheme::Basic), client_certificate.map(Scheme::ClientCertificate)];
-        tokens.into_iter().chain(others).flatten().collect()
+        let Self { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge } = self;
+        let listed = [
+            jwt.map(Scheme::Jwt),
+            introspection.map(Scheme::Introspection),
+            api_key.map(Scheme::ApiKey),
+            basic.map(Scheme::Basic),
+            client_certificate.map(Scheme::ClientCertificate),
+            forward.map(Scheme::Forward),
+            session_bridge.map(Scheme::SessionBridge),
+        ];
+        listed.into_iter().flatten().collect()
     }
 }
 
@@ -194,8 +228,10 @@ impl TryFrom<SchemeKeys> for Scheme {
     type Error = &'static str;
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
-        let [one] = <[Self; 1]>::try_from(keys.listed())
-            .map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`, `basic`, `client_certificate`")?;
+        let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(|_| {
+            "expected exactly one of `jwt`, `introspection`, `api_key`, \
+                      `basic`, `client_certificate`, `forward`, `session_bridge`"
+        })?;
         Ok(one)
     }
 }
@@ -209,6 +245,8 @@ impl From<Scheme> for SchemeKeys {
             Scheme::ApiKey(key) => Self { api_key: Some(key), ..none },
             Scheme::Basic(basic) => Self { basic: Some(basic), ..none },
             Scheme::ClientCertificate(certificate) => Self { client_certificate: Some(certificate), ..none },
+            Scheme::Forward(name) => Self { forward: Some(name), ..none },
+            Scheme::SessionBridge(name) => Self { session_bridge: Some(name), ..none },
         }
     }
 }

@@ -32,6 +32,9 @@ use crate::{
     units::Duration,
 };
 
+mod bridge;
+mod forward;
+
 /// Longest wait for a key set or a discovery document.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -84,6 +87,8 @@ pub fn identity(
         config::Identity::Introspection(settings) => {
             of_introspection(name, settings, at, &mut problems).map(Identity::Introspection)
         }
+        config::Identity::Forward(settings) => forward::service(name, settings, at, &mut problems).map(Identity::Forward),
+        config::Identity::SessionBridge(settings) => bridge::bridge(name, settings, at, &mut problems).map(Identity::Bridge),
     };
     identity.filter(|_| problems.is_empty()).ok_or(problems)
 }
@@ -166,7 +171,11 @@ fn misfit(alg: Algorithm, jwt: &settings::Jwt, at: &Path, index: usize) -> Probl
 }
 
 fn of_file(file: &FilePath, at: &Path) -> Result<KeySet, Problem> {
-    let problem = |reason: String| Problem::error(at.clone(), format!("`{}` {reason}", file.display()));
+    pem::keys(&text_of(file, at)?).map_err(|error| Problem::error(at.clone(), format!("`{}` {error}", file.display())))
+}
+
+/// What a file of keys says.
+fn text_of(file: &FilePath, at: &Path) -> Result<Vec<u8>, Problem> {
     let mut text = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text));
     if let Err(error) = read {
@@ -174,9 +183,9 @@ fn of_file(file: &FilePath, at: &Path) -> Result<KeySet, Problem> {
         return Err(problem.help("a relative path starts at the directory of the file that names it"));
     }
     if text.len() as u64 > FILE_MAX {
-        return Err(problem("is larger than 1 MiB".to_owned()));
+        return Err(Problem::error(at.clone(), format!("`{}` is larger than 1 MiB", file.display())));
     }
-    pem::keys(&text).map_err(|error| problem(error.to_string()))
+    Ok(text)
 }
 
 fn of_secret(secret: &Secret, at: &Path) -> Result<KeySet, Problem> {
@@ -270,13 +279,18 @@ fn of_introspection(
     Some(Introspection::new(name.as_str(), made))
 }
 
+/// Whether nobody else has a meaning for the field.
+fn is_free(name: &HeaderName) -> bool {
+    !TAKEN.contains(name) && !name.as_str().starts_with(FORWARDED)
+}
+
 fn forward(claims: &BTreeMap<String, String>, at: &Path, found: Found<'_>) -> Forward {
     let mut fields: Vec<(ClaimPath, HeaderName)> = Vec::with_capacity(claims.len());
     for (claim, field) in claims {
         let problem = |message: String| Problem::error(at.key(claim), message);
         match HeaderName::try_from(field) {
             Err(_) => found.push(problem(format!("`{field}` is no name of a header field")).help("such as `X-User-Id`")),
-            Ok(name) if TAKEN.contains(&name) || name.as_str().starts_with(FORWARDED) => {
+            Ok(name) if !is_free(&name) => {
                 let help = "services take it for something else; such as `X-User-Id`";
                 found.push(problem(format!("`{field}` is not free for claims")).help(help));
             }

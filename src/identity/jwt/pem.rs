@@ -38,7 +38,7 @@ pub fn keys(text: &[u8]) -> Result<KeySet, KeyFileError> {
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     let set = match first {
         Some(b'{') => KeySet::from_jwks(text)?,
-        _ => KeySet::new(sections(text)?),
+        _ => KeySet::new(each(text, |material| Key::new(None, None, material))?),
     };
     match set.left_out().first() {
         Some((_, error)) => Err((*error).into()),
@@ -47,13 +47,17 @@ pub fn keys(text: &[u8]) -> Result<KeySet, KeyFileError> {
     }
 }
 
-fn sections(text: &[u8]) -> Result<Vec<Key>, KeyFileError> {
+/// What is made of each public key in a PEM file.
+///
+/// # Errors
+/// It is none, holds none, or something else.
+pub fn each<K>(text: &[u8], make: impl Fn(Material<'_>) -> Result<K, KeyError>) -> Result<Vec<K>, KeyFileError> {
     let mut keys = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         let (kind, der) = section.map_err(|_| KeyFileError::Neither)?;
         keys.push(match kind {
-            SectionKind::PublicKey => public_key(&SubjectPublicKeyInfoDer::from(der))?,
-            SectionKind::Certificate => certified_key(&CertificateDer::from(der))?,
+            SectionKind::PublicKey => public_key(&SubjectPublicKeyInfoDer::from(der), &make)?,
+            SectionKind::Certificate => certified_key(&CertificateDer::from(der), &make)?,
             SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey => {
                 return Err(KeyError::Private.into());
             }
@@ -63,17 +67,17 @@ fn sections(text: &[u8]) -> Result<Vec<Key>, KeyFileError> {
     if keys.is_empty() { Err(KeyFileError::Neither) } else { Ok(keys) }
 }
 
-fn public_key(der: &[u8]) -> Result<Key, KeyError> {
+fn public_key<K>(der: &[u8], make: impl Fn(Material<'_>) -> Result<K, KeyError>) -> Result<K, KeyError> {
     match SubjectPublicKeyInfo::from_der(der) {
-        Ok(([], info)) => key(&info),
+        Ok(([], info)) => key(&info, make),
         _ => Err(KeyError::Malformed),
     }
 }
 
 /// The key of a certificate. Nothing else of it counts: neither its names nor its time.
-fn certified_key(der: &[u8]) -> Result<Key, KeyError> {
+fn certified_key<K>(der: &[u8], make: impl Fn(Material<'_>) -> Result<K, KeyError>) -> Result<K, KeyError> {
     match X509Certificate::from_der(der) {
-        Ok(([], certificate)) => key(certificate.public_key()),
+        Ok(([], certificate)) => key(certificate.public_key(), make),
         _ => Err(KeyError::Malformed),
     }
 }
@@ -81,8 +85,7 @@ fn certified_key(der: &[u8]) -> Result<Key, KeyError> {
 /// id-Ed25519 (RFC 8410 §3).
 const ED25519: &str = "1.3.101.112";
 
-fn key(info: &SubjectPublicKeyInfo<'_>) -> Result<Key, KeyError> {
-    let make = |material| Key::new(None, None, material);
+fn key<K>(info: &SubjectPublicKeyInfo<'_>, make: impl Fn(Material<'_>) -> Result<K, KeyError>) -> Result<K, KeyError> {
     if info.algorithm.algorithm.to_id_string() == ED25519 {
         return make(Material::Ed25519(&info.subject_public_key.data));
     }

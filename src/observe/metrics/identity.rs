@@ -14,6 +14,8 @@ pub struct Identity<'a> {
     pub looks: (u64, u64),
     /// Of one that fetches its keys.
     pub keys: Option<Keys>,
+    /// Of one that asks about requests or sessions: questions that were answered, and failures.
+    pub questions: Option<(u64, u64)>,
 }
 
 /// Keys that an issuer publishes.
@@ -26,7 +28,7 @@ pub struct Keys {
     pub good: Option<u64>,
 }
 
-pub(super) fn families(identities: &[Identity<'_>]) -> [MetricFamily; 5] {
+pub(super) fn families(identities: &[Identity<'_>]) -> [MetricFamily; 6] {
     let each = || identities.iter();
     let keys = || each().filter_map(|one| Some((one.name, one.keys?)));
     let looks = each().flat_map(|one| {
@@ -34,11 +36,12 @@ pub(super) fn families(identities: &[Identity<'_>]) -> [MetricFamily; 5] {
         [("hit", hits), ("miss", misses)]
             .map(|(result, count)| (labels([("identity", one.name), ("result", result)]), count as f64))
     });
-    let fetches = keys().flat_map(|(name, keys)| {
-        let (good, failed) = keys.answers;
+    let outcomes = |name, (good, failed): (u64, u64)| {
         [("failure", failed), ("success", good)]
             .map(|(result, count)| (labels([("identity", name), ("result", result)]), count as f64))
-    });
+    };
+    let fetches = keys().flat_map(|(name, keys)| outcomes(name, keys.answers));
+    let questions = each().filter_map(|one| Some((one.name, one.questions?))).flat_map(|(name, counts)| outcomes(name, counts));
     let name = |name: &str| labels([("identity", name)]);
     [
         counters("banyan_identity_tokens_total", "Tokens that were looked up, by whether they were remembered.", looks),
@@ -46,6 +49,11 @@ pub(super) fn families(identities: &[Identity<'_>]) -> [MetricFamily; 5] {
             "banyan_identity_tokens_remembered",
             "Good tokens that are remembered.",
             each().map(|one| (name(one.name), one.tokens as f64)),
+        ),
+        counters(
+            "banyan_identity_questions_total",
+            "Questions about requests and sessions, by whether they were answered.",
+            questions,
         ),
         counters("banyan_identity_key_fetches_total", "Key sets asked for, by how that went.", fetches),
         gauges("banyan_identity_keys", "Keys in force.", keys().map(|(at, keys)| (name(at), keys.keys as f64))),

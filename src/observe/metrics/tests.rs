@@ -71,7 +71,7 @@ fn complete() -> String {
     metrics.ended(&record(200, 1, Flag::None), &route, Some(&metrics.upstream(&upstream)));
     metrics.published(1, UNIX_EPOCH);
     let keys = Keys { keys: 2, answers: (1, 0), good: Some(1) };
-    let identity = Identity { name: "idp", tokens: 1, looks: (1, 1), keys: Some(keys) };
+    let identity = Identity { name: "idp", tokens: 1, looks: (1, 1), keys: Some(keys), questions: Some((1, 0)) };
     metrics.render([endpoint(&upstream, 1, true)], &[identity])
 }
 

@@ -79,8 +79,8 @@ impl Scheme for ApiKey {
         }
     }
 
-    fn challenge(&self, _: Option<Reason>) -> HeaderValue {
-        self.challenge.clone()
+    fn challenge(&self, _: Option<Reason>) -> Option<HeaderValue> {
+        Some(self.challenge.clone())
     }
 
     fn strip(&self, head: &mut RequestHeader) -> Result<(), Stop> {

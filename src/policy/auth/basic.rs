@@ -61,8 +61,8 @@ impl Scheme for Basic {
         }
     }
 
-    fn challenge(&self, _: Option<Reason>) -> HeaderValue {
-        self.challenge.clone()
+    fn challenge(&self, _: Option<Reason>) -> Option<HeaderValue> {
+        Some(self.challenge.clone())
     }
 
     /// A credential of another scheme in the field is none of ours.

@@ -7,15 +7,15 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use pingora_http::RequestHeader;
 
-use super::{Scheme, Verdict};
+use super::{Scheme, Verdict, identity};
 use crate::{
     caller::{Caller, Reason},
     config::{
+        self,
         problem::{Path, Problem},
-        suggest::suggest,
     },
     exchange::{Inbound, Stop},
-    identity::{ByClaims, Verified, identities::Identity},
+    identity::{ByClaims, Verified, identities::Identity, introspect::Introspection, jwt::Jwt},
     name::IdentityName,
     policy::chain::Ground,
 };
@@ -24,10 +24,16 @@ use crate::{
 pub struct Bearer {
     /// What the log calls the scheme.
     scheme: &'static str,
-    identity: Identity,
+    issuer: Issuer,
     /// Whether the service gets the token too.
     keep: bool,
     consumers: Arc<ByClaims>,
+}
+
+/// Who says whose a token is.
+enum Issuer {
+    Jwt(Arc<Jwt>),
+    Introspection(Arc<Introspection>),
 }
 
 /// What a client without a token is told. An error code would tell it that there was one (RFC 6750 §3.1).
@@ -39,26 +45,19 @@ impl Bearer {
     /// # Errors
     /// There is no identity of this name, or it is of another kind.
     pub fn compile(scheme: &'static str, name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
-        let config = ground.loaded.config.identity.get(name);
-        match (config, ground.identities.named(name)) {
-            (Some(config), _) if config.key() != scheme => {
-                let help = format!("write `{}: {name}`", config.key());
-                Err(vec![Problem::error(path.clone(), format!("`{name}` is an identity of another kind")).help(help)])
-            }
-            (Some(config), Some(identity)) => {
-                let consumers = ground.consumers.of_identity(name);
-                Ok(Self { scheme, identity: identity.clone(), keep: config.keep(), consumers })
-            }
-            // What is wrong with it is told where it stands.
-            _ if ground.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
-            _ => Err(vec![unknown(name, path, ground)]),
-        }
+        let issuer = match identity(scheme, name, path, ground)? {
+            Identity::Jwt(jwt) => Issuer::Jwt(jwt.clone()),
+            Identity::Introspection(introspection) => Issuer::Introspection(introspection.clone()),
+            Identity::Forward(_) | Identity::Bridge(_) => return Err(Vec::new()),
+        };
+        let keep = ground.loaded.config.identity.get(name).is_some_and(config::Identity::keep);
+        Ok(Self { scheme, issuer, keep, consumers: ground.consumers.of_identity(name) })
     }
 
     async fn judge(&self, token: &[u8]) -> Result<Arc<Verified>, Reason> {
-        match &self.identity {
-            Identity::Jwt(jwt) => jwt.authenticate(token, SystemTime::now).await,
-            Identity::Introspection(introspection) => introspection.authenticate(token, SystemTime::now).await,
+        match &self.issuer {
+            Issuer::Jwt(jwt) => jwt.authenticate(token, SystemTime::now).await,
+            Issuer::Introspection(introspection) => introspection.authenticate(token, SystemTime::now).await,
         }
     }
 
@@ -85,12 +84,12 @@ impl Scheme for Bearer {
         }
     }
 
-    fn challenge(&self, refused: Option<Reason>) -> HeaderValue {
-        HeaderValue::from_static(match refused {
+    fn challenge(&self, refused: Option<Reason>) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static(match refused {
             None | Some(Reason::Missing | Reason::Unavailable) => BARE,
             Some(Reason::Malformed | Reason::Repeated) => INVALID_REQUEST,
             Some(_) => INVALID_TOKEN,
-        })
+        }))
     }
 
     /// Only a token of this kind: another credential may be for the service.
@@ -124,14 +123,6 @@ fn bearer(field: &[u8]) -> Option<&[u8]> {
         [] => scheme.eq_ignore_ascii_case(BARE.as_bytes()).then_some(rest),
         [b' ' | b'\t', ..] => scheme.eq_ignore_ascii_case(BARE.as_bytes()).then(|| rest.trim_ascii()),
         _ => None,
-    }
-}
-
-fn unknown(name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Problem {
-    let problem = Problem::error(path.clone(), format!("there is no identity `{name}`"));
-    match suggest(name.as_str(), ground.loaded.declared("identity")) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help("declare it under `identity`"),
     }
 }
 

@@ -72,8 +72,8 @@ impl Scheme for ClientCertificate {
     }
 
     /// HTTP has no challenge for it; but one there must be.
-    fn challenge(&self, _: Option<Reason>) -> HeaderValue {
-        HeaderValue::from_static("ClientCertificate")
+    fn challenge(&self, _: Option<Reason>) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static("ClientCertificate"))
     }
 
     /// It is no part of the request.

@@ -5,13 +5,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderValue, header::AUTHORIZATION};
 use pingora_http::RequestHeader;
 
-use self::{api_key::ApiKey, basic::Basic, bearer::Bearer, client_certificate::ClientCertificate};
+use self::{
+    api_key::ApiKey, basic::Basic, bearer::Bearer, bridge::Bridge, client_certificate::ClientCertificate, forward::Forward,
+};
 use super::{Policy, chain::Ground};
 use crate::{
-    caller::{Caller, Consumer, Reason, Refusal},
+    caller::{Caller, Consumer, Fields, Reason, Refusal},
     config::{
         Config,
         consumer::Credential,
@@ -23,6 +25,8 @@ use crate::{
         suggest::suggest,
     },
     exchange::{Facts, Inbound, Stop},
+    identity::{forward::CHALLENGE, identities::Identity},
+    name::IdentityName,
     observe::metrics::AuthMetrics,
 };
 
@@ -30,6 +34,8 @@ pub mod api_key;
 pub mod bearer;
 pub mod basic;
 pub mod client_certificate;
+pub mod bridge;
+pub mod forward;
 
 /// A scheme, compiled for the place where its credential stands. Those that need no waiting do not wait.
 trait Scheme: Send + Sync {
@@ -37,8 +43,8 @@ trait Scheme: Send + Sync {
     fn verify(&self, inbound: &Inbound<'_>) -> impl Future<Output = Verdict> + Send;
 
     /// What a client without a valid credential is told to bring (RFC 9110 §11.6.1), and what was wrong, where the scheme has words for it
-    /// (RFC 6750 §3.1).
-    fn challenge(&self, refused: Option<Reason>) -> HeaderValue;
+    /// (RFC 6750 §3.1). `None`: only somebody else could say.
+    fn challenge(&self, refused: Option<Reason>) -> Option<HeaderValue>;
 
     /// Takes the credential out of what goes to the service, unless it is kept on purpose.
     ///
@@ -55,6 +61,10 @@ enum Verdict {
     Accepted(Caller),
     /// It has a credential that proves nothing.
     Refused(Reason),
+    /// The same, and it is known what the client is told.
+    Answered(Reason, Stop),
+    /// It has no credential of this scheme; if no other helps, the client is told this.
+    Invited(Stop),
 }
 
 /// Every scheme. No pointer to one, so that what needs no waiting costs no allocation.
@@ -63,6 +73,8 @@ enum AnyScheme {
     Bearer(Bearer),
     Basic(Basic),
     ClientCertificate(ClientCertificate),
+    Forward(Forward),
+    Bridge(Bridge),
 }
 
 impl AnyScheme {
@@ -76,6 +88,8 @@ impl AnyScheme {
             config::Scheme::Jwt(name) | config::Scheme::Introspection(name) => {
                 return Bearer::compile(config.key(), name, path, ground).map(Self::Bearer);
             }
+            config::Scheme::Forward(name) => return Forward::compile(name, path, ground).map(Self::Forward),
+            config::Scheme::SessionBridge(name) => return Bridge::compile(name, path, ground).map(Self::Bridge),
         };
         compiled.map_err(|problem| vec![problem])
     }
@@ -86,15 +100,19 @@ impl AnyScheme {
             Self::Bearer(scheme) => scheme.verify(inbound).await,
             Self::Basic(scheme) => scheme.verify(inbound).await,
             Self::ClientCertificate(scheme) => scheme.verify(inbound).await,
+            Self::Forward(scheme) => scheme.verify(inbound).await,
+            Self::Bridge(scheme) => scheme.verify(inbound).await,
         }
     }
 
-    fn challenge(&self, refused: Option<Reason>) -> HeaderValue {
+    fn challenge(&self, refused: Option<Reason>) -> Option<HeaderValue> {
         match self {
             Self::ApiKey(scheme) => scheme.challenge(refused),
             Self::Bearer(scheme) => scheme.challenge(refused),
             Self::Basic(scheme) => scheme.challenge(refused),
             Self::ClientCertificate(scheme) => scheme.challenge(refused),
+            Self::Forward(scheme) => scheme.challenge(refused),
+            Self::Bridge(scheme) => scheme.challenge(refused),
         }
     }
 
@@ -104,6 +122,8 @@ impl AnyScheme {
             Self::Bearer(scheme) => scheme.strip(head),
             Self::Basic(scheme) => scheme.strip(head),
             Self::ClientCertificate(scheme) => scheme.strip(head),
+            Self::Forward(scheme) => scheme.strip(head),
+            Self::Bridge(scheme) => scheme.strip(head),
         }
     }
 }
@@ -136,6 +156,8 @@ struct Refused {
     /// The scheme at fault, by its place; none if there is no credential at all.
     by: Option<usize>,
     reason: Reason,
+    /// What the client is told in the place of challenges.
+    stop: Option<Stop>,
 }
 
 /// The scheme of a request that is taken for the anonymous consumer's.
@@ -177,14 +199,18 @@ impl Auth {
     /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm. What could not be looked at may have
     /// been right, so it goes before what was wrong.
     async fn any(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
-        let mut refused = Refused { by: None, reason: Reason::Missing };
+        let mut refused = Refused { by: None, reason: Reason::Missing, stop: None };
         for (at, counted) in self.schemes.iter().enumerate() {
             match counted.scheme.verify(inbound).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
                 Verdict::Refused(reason) if refused.by.is_none() || reason.is_undecided() => {
-                    refused = Refused { by: Some(at), reason };
+                    refused = Refused { by: Some(at), reason, stop: None };
                 }
-                Verdict::Refused(_) | Verdict::Absent => {}
+                Verdict::Answered(reason, stop) if refused.by.is_none() => {
+                    refused = Refused { by: Some(at), reason, stop: Some(stop) };
+                }
+                Verdict::Invited(stop) if refused.by.is_none() && refused.stop.is_none() => refused.stop = Some(stop),
+                Verdict::Refused(_) | Verdict::Answered(..) | Verdict::Absent | Verdict::Invited(_) => {}
             }
         }
         Err(refused)
@@ -193,24 +219,28 @@ impl Auth {
     /// Every scheme must be satisfied, and none may speak of another consumer than the others.
     async fn all(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
         let mut together: Option<Caller> = None;
-        let mut absent = None;
+        let (mut absent, mut invited) = (None, None);
         for (at, counted) in self.schemes.iter().enumerate() {
-            let refused = |reason| Refused { by: Some(at), reason };
+            let refused = |reason| Refused { by: Some(at), reason, stop: None };
             match counted.scheme.verify(inbound).await {
                 Verdict::Accepted(caller) => {
                     together = Some(joined(together, caller).ok_or_else(|| refused(Reason::Conflict))?);
                 }
                 Verdict::Refused(reason) => return Err(refused(reason)),
+                Verdict::Answered(reason, stop) => return Err(Refused { stop: Some(stop), ..refused(reason) }),
                 Verdict::Absent => absent = absent.or(Some(at)),
+                Verdict::Invited(stop) => (absent, invited) = (absent.or(Some(at)), invited.or(Some(stop))),
             }
         }
         match (together, absent) {
             (Some(caller), None) => Ok((0, caller)),
-            (together, absent) => Err(Refused { by: absent.filter(|_| together.is_some()), reason: Reason::Missing }),
+            (together, absent) => {
+                Err(Refused { by: absent.filter(|_| together.is_some()), reason: Reason::Missing, stop: invited })
+            }
         }
     }
 
-    fn refuse(&self, refused: &Refused, inbound: &mut Inbound<'_>) -> Result<(), Stop> {
+    fn refuse(&self, mut refused: Refused, inbound: &mut Inbound<'_>) -> Result<(), Stop> {
         let by = refused.by.and_then(|at| self.schemes.get(at));
         if let (None, Some(consumer)) = (by, &self.anonymous) {
             self.bare.accepted();
@@ -221,22 +251,24 @@ impl Auth {
         let shadow = self.mode == Mode::Shadow;
         let refusal = Refusal { by: by.map_or(NO_SCHEME, |by| by.name), reason: refused.reason.word(), shadow };
         inbound.caller.refusal = Some(refusal);
-        match refused.reason {
+        match (refused.stop.take(), refused.reason) {
             _ if shadow => Ok(()),
-            reason if reason.is_undecided() => Err(Stop::Undecided),
-            _ => Err(Stop::Unauthenticated(self.challenges(refused))),
+            (Some(Stop::Unauthenticated(known)), _) => Err(Stop::Unauthenticated(self.challenges(&refused, known))),
+            (Some(stop), _) => Err(stop),
+            (None, reason) if reason.is_undecided() => Err(Stop::Undecided),
+            (None, _) => Err(Stop::Unauthenticated(self.challenges(&refused, Vec::new()))),
         }
     }
 
-    /// What each scheme asks for, once: several may ask for the same.
-    fn challenges(&self, refused: &Refused) -> Vec<HeaderValue> {
+    /// What each scheme asks for, once: several may ask for the same. `known` is what somebody else asks for.
+    fn challenges(&self, refused: &Refused, known: Vec<HeaderValue>) -> Vec<HeaderValue> {
         let told = |at| (refused.by == Some(at)).then_some(refused.reason);
-        let mut challenges: Vec<HeaderValue> = Vec::with_capacity(self.schemes.len());
+        let mut challenges = known;
         for (at, counted) in self.schemes.iter().enumerate() {
-            let challenge = counted.scheme.challenge(told(at));
-            if !challenges.contains(&challenge) {
-                challenges.push(challenge);
-            }
+            challenges.extend(counted.scheme.challenge(told(at)).filter(|challenge| !challenges.contains(challenge)));
+        }
+        if challenges.is_empty() {
+            challenges.push(CHALLENGE);
         }
         challenges
     }
@@ -253,10 +285,13 @@ impl Policy for Auth {
         match judged {
             Ok((at, caller)) => {
                 self.schemes.get(at).map_or(&self.bare, |counted| &counted.metrics).accepted();
-                *inbound.caller = caller;
+                *inbound.caller = match self.mode {
+                    Mode::Enforce => caller,
+                    Mode::Shadow => on_trial(caller),
+                };
                 Ok(())
             }
-            Err(refused) => self.refuse(&refused, inbound),
+            Err(refused) => self.refuse(refused, inbound),
         }
     }
 
@@ -267,6 +302,12 @@ impl Policy for Auth {
             Mode::Shadow => Ok(()),
         }
     }
+}
+
+/// In its trial the policy takes out no credential of the client, so it puts none in the place of one.
+fn on_trial(caller: Caller) -> Caller {
+    let told = |fields: Fields| fields.iter().filter(|(name, _)| *name != AUTHORIZATION).cloned().collect();
+    Caller { fields: caller.fields.map(told), ..caller }
 }
 
 /// One caller of what two schemes say; none if they speak of different consumers. What the first says goes before.
@@ -347,6 +388,28 @@ fn readable(scheme: &config::Scheme, at: &Path) -> Option<Problem> {
     let problem = Problem::warning(at.clone(), "no listener has TLS, so anyone on the way can read the passwords")
         .help("give a listener `tls`, or name the proxies before it that have it in `trusted_proxies`");
     matches!(scheme, config::Scheme::Basic(_)).then_some(problem)
+}
+
+/// An identity that a scheme names, which must be of its kind.
+fn identity<'g>(scheme: &str, name: &IdentityName, path: &Path, ground: &Ground<'g>) -> Result<&'g Identity, Vec<Problem>> {
+    match (ground.loaded.config.identity.get(name), ground.identities.named(name)) {
+        (Some(config), _) if config.key() != scheme => {
+            let help = format!("write `{}: {name}`", config.key());
+            Err(vec![Problem::error(path.clone(), format!("`{name}` is an identity of another kind")).help(help)])
+        }
+        (Some(_), Some(identity)) => Ok(identity),
+        // What is wrong with it is told where it stands.
+        _ if ground.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
+        _ => Err(vec![unknown_identity(name, path, ground)]),
+    }
+}
+
+fn unknown_identity(name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Problem {
+    let problem = Problem::error(path.clone(), format!("there is no identity `{name}`"));
+    match suggest(name.as_str(), ground.loaded.declared("identity")) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("declare it under `identity`"),
+    }
 }
 
 fn unknown_consumer(name: &str, at: &Path, ground: &Ground<'_>) -> Problem {
