@@ -103,11 +103,57 @@ pub enum Reason {
     Unknown,
     /// Two credentials are of different consumers.
     Conflict,
+    /// Longer than any that is read.
+    TooLarge,
+    /// A token that is no signed token of three parts, with JSON in which no key stands twice.
+    Unreadable,
+    /// A token of an algorithm that is not configured, `none` among them.
+    Algorithm,
+    /// A token whose header asks for what we do not do: `crit`, `b64`, encryption.
+    Header,
+    /// A token that says that it is for another use.
+    Type,
+    /// No key of the issuer has the token's `kid` and fits its algorithm.
+    UnknownKey,
+    /// It was not signed by the key that it names.
+    Signature,
+    /// A token of another issuer.
+    Issuer,
+    /// A token for another service.
+    Audience,
+    Expired,
+    NotYetValid,
+    /// A token without a claim that must be there.
+    MissingClaim,
+    /// Its issuer says that it is not, or no longer, good.
+    Inactive,
+    /// Who vouches for it could not be asked, or was never reached.
+    Unavailable,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Repeated, Self::Unknown, Self::Conflict];
+    pub const ALL: [Self; 19] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Repeated,
+        Self::Unknown,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::Unreadable,
+        Self::Algorithm,
+        Self::Header,
+        Self::Type,
+        Self::UnknownKey,
+        Self::Signature,
+        Self::Issuer,
+        Self::Audience,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::MissingClaim,
+        Self::Inactive,
+        Self::Unavailable,
+    ];
 
     /// The word in logs and metrics.
     pub const fn word(self) -> &'static str {
@@ -117,6 +163,20 @@ impl Reason {
             Self::Repeated => "repeated",
             Self::Unknown => "unknown",
             Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::Unreadable => "unreadable",
+            Self::Algorithm => "algorithm",
+            Self::Header => "header",
+            Self::Type => "type",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::MissingClaim => "missing_claim",
+            Self::Inactive => "inactive",
+            Self::Unavailable => "unavailable",
         }
     }
 }

@@ -235,6 +235,17 @@ pub fn roots(ca: &Path) -> Result<RootCertStore, CertError> {
     Ok(store)
 }
 
+/// The authorities of the system, as Pingora reads them: `SSL_CERT_FILE`, `SSL_CERT_DIR`, else the usual places.
+///
+/// # Errors
+/// They cannot be read. That there are none is none.
+pub fn system_roots() -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
+        .map_err(|e| format!("the system's certificate authorities cannot be read: {}", e.root_cause()))?;
+    Ok(store)
+}
+
 /// The process's TLS provider, or the one that `main` installs.
 fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

@@ -93,6 +93,8 @@ pub enum Stop {
     HeadersTooLarge,
     /// The request does not prove who calls; by these challenges it may (RFC 9110 §11.6.1).
     Unauthenticated(Vec<HeaderValue>),
+    /// Who vouches for callers could not be asked, so nothing is known of this one.
+    AuthUnavailable,
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
     /// The service could not be used.

@@ -78,6 +78,8 @@ names! {
     ConsumerName
     /// The name of a group of consumers.
     GroupName
+    /// The name of an identity: of someone who vouches for callers.
+    IdentityName
 }
 
 fn is_name(text: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use crate::{
     certs::Showcase,
     config::Config,
@@ -10,12 +12,15 @@ use crate::{
         access_log::{OpenError, Sink, Target},
         metrics::Metrics,
     },
+    identity::Identities,
     upstream::States,
 };
 
 /// What outlives a reload.
 pub struct Stores {
     pub upstreams: States,
+    /// Those in force, with what they have learnt.
+    pub identities: ArcSwap<Identities>,
     pub metrics: Arc<Metrics>,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
@@ -63,6 +68,7 @@ impl Stores {
         let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
         Ok(Self {
             upstreams: States::default(),
+            identities: ArcSwap::default(),
             metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
             carried: Carried::default(),

@@ -1,12 +1,15 @@
 //! `consumers`: who may call, and by what they are known.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::secret::REDACTED;
-use crate::{name::GroupName, units::from_text};
+use crate::{
+    name::{GroupName, IdentityName},
+    units::from_text,
+};
 
 /// Someone who calls: a program, a partner, a person.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -26,6 +29,7 @@ pub struct Consumer {
 #[schemars(with = "CredentialKeys")]
 pub enum Credential {
     ApiKey(ApiKey),
+    Jwt(TokenClaims),
 }
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -35,15 +39,19 @@ struct CredentialKeys {
     /// An API key, as `banyan key new` makes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
+    /// A token of an identity whose claims are these. It may be one that is introspected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwt: Option<TokenClaims>,
 }
 
 impl TryFrom<CredentialKeys> for Credential {
     type Error = &'static str;
 
     fn try_from(keys: CredentialKeys) -> Result<Self, &'static str> {
-        match keys.api_key {
-            Some(key) => Ok(Self::ApiKey(key)),
-            None => Err("expected exactly one of `api_key`"),
+        match (keys.api_key, keys.jwt) {
+            (Some(key), None) => Ok(Self::ApiKey(key)),
+            (None, Some(claims)) => Ok(Self::Jwt(claims)),
+            _ => Err("expected exactly one of `api_key`, `jwt`"),
         }
     }
 }
@@ -51,7 +59,8 @@ impl TryFrom<CredentialKeys> for Credential {
 impl From<Credential> for CredentialKeys {
     fn from(credential: Credential) -> Self {
         match credential {
-            Credential::ApiKey(key) => Self { api_key: Some(key) },
+            Credential::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
+            Credential::Jwt(claims) => Self { jwt: Some(claims), ..Self::default() },
         }
     }
 }
@@ -62,6 +71,27 @@ impl From<Credential> for CredentialKeys {
 pub struct ApiKey {
     /// SHA-256 of the key, in hexadecimal. The key must be random, of 128 bits at least: it is not made slow to guess, as a password is.
     pub sha256: Sha256,
+}
+
+/// The claims by which the tokens of one consumer are known.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenClaims {
+    /// Who vouches for it.
+    pub identity: IdentityName,
+    /// What the token must say: every claim that is named must have exactly this value. `realm.id` leads into a map. If tokens fit several
+    /// consumers, the one with most claims counts.
+    #[schemars(extend("minProperties" = 1))]
+    pub claim: BTreeMap<String, ClaimValue>,
+}
+
+/// A text, a whole number, `true` or `false`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ClaimValue {
+    Bool(bool),
+    Number(i64),
+    Text(String),
 }
 
 /// A SHA-256 digest of something secret. Not shown.

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ConsumerName, ListenerName, RouteName, UpstreamName};
+use crate::name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName};
 
 pub mod load;
 
 pub mod address;
 pub mod admin;
 pub mod consumer;
+pub mod identity;
 pub mod listener;
 pub mod observe;
 pub mod paths;
@@ -29,7 +30,7 @@ pub mod suggest;
 pub mod upstream;
 
 pub use self::{
-    address::Network, admin::Admin, consumer::Consumer, listener::Listener, observe::Observe, paths::Paths, policy::Policies,
+    address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe, paths::Paths, policy::Policies,
     process::Process, route::Route, upstream::Upstream,
 };
 
@@ -59,6 +60,9 @@ pub struct Config {
     /// The services behind the gateway, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Who vouches for callers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identity: BTreeMap<IdentityName, Identity>,
     /// Who may call, by name, and by what they are known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub consumers: BTreeMap<ConsumerName, Consumer>,

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 use super::schema;
 
 /// The sections in the order in which a newcomer should read them.
-const SECTIONS: [&str; 10] =
-    ["listeners", "upstreams", "routes", "policies", "consumers", "admin", "observe", "trusted_proxies", "paths", "process"];
+const SECTIONS: [&str; 11] =
+    ["listeners", "upstreams", "routes", "policies", "identity", "consumers", "admin", "observe", "trusted_proxies", "paths", "process"];
 
 /// Type names whose whole story is told in the introduction, and what they are called.
 const QUANTITIES: [(&str, &str); 2] = [("Duration", "[duration](#units)"), ("Bytes", "[size](#units)")];
@@ -142,6 +142,7 @@ impl<'s> Writer<'s> {
             }
             return match name {
                 "UpstreamName" => "name of an upstream".to_owned(),
+                "IdentityName" => "name of an identity".to_owned(),
                 "Secret" => "secret text".to_owned(),
                 _ => self.named(name).map_or_else(String::new, |object| self.kind(object)),
             };

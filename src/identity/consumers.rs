@@ -9,14 +9,15 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::ByClaims;
 use crate::{
     caller::{Consumer, Groups},
     config::{
         self,
-        consumer::Credential,
+        consumer::{ClaimValue, Credential},
         problem::{Path, Problem},
     },
-    name::{ConsumerName, GroupName},
+    name::{ConsumerName, GroupName, IdentityName},
 };
 
 /// Every consumer, and the tables that find one by a credential.
@@ -25,6 +26,8 @@ pub struct Consumers {
     /// By name, ascending.
     all: Box<[Arc<Consumer>]>,
     api_keys: HashMap<Digest, u32, ahash::RandomState>,
+    /// Those that tokens of an identity are of.
+    by_claims: BTreeMap<IdentityName, Arc<ByClaims>>,
 }
 
 /// SHA-256 of an API key. Compared in constant time: where two digests begin to differ is told to nobody.
@@ -53,13 +56,14 @@ impl Consumers {
             .iter()
             .map(|(name, consumer)| Arc::new(Consumer { name: name.clone(), groups: interned.groups(&consumer.groups) }))
             .collect();
-        let mut tables = Tables { consumers: Self { all, api_keys: HashMap::default() }, problems: Vec::new(), owners: config };
+        let mut tables = Tables { consumers: Self { all, ..Self::default() }, claims: BTreeMap::new(), problems: Vec::new(), owners: config };
         for (index, consumer) in (0..).zip(config.values()) {
             for (at, credential) in consumer.credentials.iter().enumerate() {
                 tables.add(index, at, credential);
             }
         }
         tables.consumers.api_keys.shrink_to_fit();
+        tables.claims();
         (tables.consumers, tables.problems)
     }
 
@@ -72,6 +76,11 @@ impl Consumers {
     pub fn by_api_key(&self, key: &[u8]) -> Option<&Arc<Consumer>> {
         let index = self.api_keys.get(&Digest(Sha256::digest(key).into()))?;
         self.all.get(*index as usize)
+    }
+
+    /// The consumers that tokens of this identity are of.
+    pub fn of_identity(&self, name: &IdentityName) -> Arc<ByClaims> {
+        self.by_claims.get(name).cloned().unwrap_or_default()
     }
 }
 
@@ -88,12 +97,14 @@ impl Interned {
 /// The tables while they are filled.
 struct Tables<'a> {
     consumers: Consumers,
+    /// Consumers by the claims of their tokens.
+    claims: BTreeMap<(&'a IdentityName, &'a BTreeMap<String, ClaimValue>), u32>,
     problems: Vec<Problem>,
     owners: &'a BTreeMap<ConsumerName, config::Consumer>,
 }
 
-impl Tables<'_> {
-    fn add(&mut self, index: u32, at: usize, credential: &Credential) {
+impl<'a> Tables<'a> {
+    fn add(&mut self, index: u32, at: usize, credential: &'a Credential) {
         match credential {
             Credential::ApiKey(key) => match self.consumers.api_keys.entry(Digest(key.sha256.0)) {
                 Entry::Vacant(free) => _ = free.insert(index),
@@ -103,19 +114,43 @@ impl Tables<'_> {
                     self.problems.push(problem);
                 }
             },
+            Credential::Jwt(token) if token.claim.is_empty() => {
+                let at = self.place(index, at).key("jwt").key("claim");
+                let problem = Problem::error(at, "no claim is named, so every token would be of this consumer");
+                self.problems.push(problem.help("name one that only its tokens have: `{ azp: acme-client }`"));
+            }
+            Credential::Jwt(token) => match self.claims.entry((&token.identity, &token.claim)) {
+                std::collections::btree_map::Entry::Vacant(free) => _ = free.insert(index),
+                std::collections::btree_map::Entry::Occupied(taken) => {
+                    let (other, same) = (*taken.get(), |other: &Credential| other == credential);
+                    let problem = self.duplicate(index, at, other, same);
+                    self.problems.push(problem);
+                }
+            },
         }
+    }
+
+    fn claims(&mut self) {
+        let mut tables: BTreeMap<IdentityName, ByClaims> = BTreeMap::new();
+        for ((identity, claims), index) in &self.claims {
+            if let Some(consumer) = self.consumers.all.get(*index as usize) {
+                tables.entry((*identity).clone()).or_default().add(*claims, consumer.clone());
+            }
+        }
+        self.consumers.by_claims = tables.into_iter().map(|(identity, table)| (identity, Arc::new(table))).collect();
     }
 
     /// A credential that two consumers have says nothing of who calls.
     fn duplicate(&self, index: u32, at: usize, other: u32, same: impl Fn(&Credential) -> bool) -> Problem {
-        let place = |index: u32, at: usize| {
-            let name = self.consumers.all.get(index as usize).map_or("", |consumer| consumer.name.as_str());
-            Path::root().key("consumers").key(name).key("credentials").index(at)
-        };
         let owner = self.owners.values().nth(other as usize);
         let first = owner.and_then(|owner| owner.credentials.iter().position(same)).unwrap_or_default();
-        Problem::error(place(index, at), "this credential is there already, so it does not say who calls")
-            .also(place(other, first), "here it is too")
+        Problem::error(self.place(index, at), "this credential is there already, so it does not say who calls")
+            .also(self.place(other, first), "here it is too")
+    }
+
+    fn place(&self, index: u32, at: usize) -> Path {
+        let name = self.consumers.all.get(index as usize).map_or("", |consumer| consumer.name.as_str());
+        Path::root().key("consumers").key(name).key("credentials").index(at)
     }
 }
 

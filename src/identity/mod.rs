@@ -1,5 +1,17 @@
 //! Who a credential belongs to. Knows credentials and the consumers that have them, no request and no session.
 
 pub mod consumers;
+pub mod by_claims;
+pub mod identities;
+pub mod jwt;
+pub mod introspect;
+pub mod token;
+pub mod claim;
+pub mod fields;
+pub mod remembered;
+pub mod strict;
+pub mod outgoing;
+#[cfg(test)]
+pub mod testing;
 
-pub use self::consumers::Consumers;
+pub use self::{by_claims::ByClaims, consumers::Consumers, identities::Identities, token::Verified};

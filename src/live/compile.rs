@@ -15,13 +15,14 @@ use crate::{
     config::{
         self, Config,
         address::ListenAddress,
+        consumer::Credential,
         load::Loaded,
         problem::{Path, Problem},
         route::{Share, Target},
         suggest::suggest,
     },
-    identity::Consumers,
-    name::{ListenerName, RouteName, UpstreamName},
+    identity::{Consumers, Identities},
+    name::{ConsumerName, ListenerName, RouteName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
         chain::{Chain, Ground},
@@ -38,6 +39,8 @@ mod tls;
 pub struct Candidate {
     pub snapshot: Snapshot,
     pub warnings: Vec<Problem>,
+    /// What they learn outlives reloads; see [`Stores::identities`].
+    pub identities: Arc<Identities>,
     offers: BTreeMap<ListenerName, certs::Offer>,
 }
 
@@ -70,7 +73,8 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let guarded = Arc::new(Guarded::of(&loaded.config));
     let problems = loaded.problems.clone();
-    let mut compiler = Compiler { loaded, stores, generation, consumers: Arc::default(), guarded, problems };
+    let (consumers, identities) = (Arc::default(), Arc::default());
+    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -128,7 +132,8 @@ fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
     let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
     let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
-    shown.chain(of_clients).chain(own).chain(of_upstreams)
+    let of_identities = config.identity.values().flat_map(config::Identity::files).cloned();
+    shown.chain(of_clients).chain(own).chain(of_upstreams).chain(of_identities)
 }
 
 struct Compiler<'a> {
@@ -136,6 +141,7 @@ struct Compiler<'a> {
     stores: &'a Stores,
     generation: u64,
     consumers: Arc<Consumers>,
+    identities: Arc<Identities>,
     guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
@@ -150,6 +156,7 @@ impl Compiler<'_> {
         self.drain();
         let offers = self.offers();
         let upstreams = self.upstreams();
+        self.identities();
         self.consumers();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
@@ -167,6 +174,7 @@ impl Compiler<'_> {
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
+            identities: self.identities.clone(),
             offers,
         })
     }
@@ -265,15 +273,24 @@ impl Compiler<'_> {
         compiled
     }
 
+    fn identities(&mut self) {
+        let (identities, found) = Identities::compile(&self.loaded.config.identity, &self.stores.identities.load());
+        self.identities = Arc::new(identities);
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
     fn consumers(&mut self) {
         let (consumers, found) = Consumers::compile(&self.loaded.config.consumers);
         self.consumers = Arc::new(consumers);
         self.meaning(|_, problems| problems.extend(found));
+        let unknown = unknown_identities(self.loaded);
+        self.meaning(|_, problems| problems.extend(unknown));
     }
 
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
-        Ground { loaded: self.loaded, route, consumers: &self.consumers, guarded: &self.guarded, metrics: &self.stores.metrics }
+        let Self { loaded, consumers, identities, guarded, stores, .. } = self;
+        Ground { loaded, route, consumers, identities, guarded, metrics: &stores.metrics }
     }
 
     fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {
@@ -407,6 +424,26 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Identities that are not there, where consumers are known by their tokens.
+fn unknown_identities(loaded: &Loaded) -> Vec<Problem> {
+    let credentials = |(name, consumer): (&ConsumerName, &config::Consumer)| {
+        let at = Path::root().key("consumers").key(name.as_str()).key("credentials");
+        let named = |(index, credential): (usize, &Credential)| match credential {
+            Credential::Jwt(token) if !loaded.may_declare("identity", token.identity.as_str()) => {
+                let at = at.index(index).key("jwt").key("identity");
+                let problem = Problem::error(at, format!("there is no identity `{}`", token.identity));
+                Some(match suggest(token.identity.as_str(), loaded.declared("identity")) {
+                    Some(near) => problem.help(format!("did you mean `{near}`?")),
+                    None => problem.help("declare it under `identity`"),
+                })
+            }
+            _ => None,
+        };
+        consumer.credentials.iter().enumerate().filter_map(named).collect::<Vec<_>>()
+    };
+    loaded.config.consumers.iter().flat_map(credentials).collect()
 }
 
 /// An option that has no meaning for the kind of address.

@@ -160,6 +160,7 @@ impl Live {
         let stores = Arc::new(Stores::open(&loaded.config)?);
         let candidate = compile(&loaded, &stores, 1).map_err(|problems| refused(&problems))?;
         candidate.show_certificates(&stores);
+        stores.identities.store(candidate.identities);
         let now = SystemTime::now();
         stores.metrics.published(1, now);
         let status = ReloadStatus { at: now, error: None, waits_for_restart: Vec::new() };
@@ -192,6 +193,7 @@ impl Live {
         let runtime = self.runtime.get_or_init(|| runtime);
         let _inside = runtime.enter();
         self.start_upstreams(&self.current.load());
+        self.stores.identities.load().start();
         self.checking_since.get_or_init(Instant::now);
     }
 
@@ -231,7 +233,10 @@ impl Live {
         }
         let snapshot = self.current.load();
         let unchecked = snapshot.upstreams.values().filter(|upstream| !upstream.first_round_done());
-        let unchecked: Vec<_> = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name())).collect();
+        let unchecked = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name()));
+        let identities = self.stores.identities.load();
+        let unasked = identities.unasked().map(|name| format!("the keys of identity `{name}` were not asked for yet"));
+        let unchecked: Vec<_> = unchecked.chain(unasked).collect();
         let too_long = self.checking_since.get().is_some_and(|since| since.elapsed() >= FIRST_ROUND_MAX);
         self.checked.store(unchecked.is_empty() || too_long, Relaxed);
         if too_long && !unchecked.is_empty() {
@@ -281,6 +286,10 @@ impl Live {
         candidate.show_certificates(&self.stores);
         let snapshot = Arc::new(candidate.snapshot);
         self.start_upstreams(&snapshot);
+        if self.runtime.get().is_some() {
+            candidate.identities.start();
+        }
+        self.stores.identities.store(candidate.identities);
         self.current.store(snapshot.clone());
         self.stores.metrics.published(snapshot.generation, SystemTime::now());
         self.retain(&snapshot);

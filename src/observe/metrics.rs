@@ -24,11 +24,13 @@ use crate::{
 
 mod auth;
 mod family;
+mod identity;
 mod route;
 
 pub(super) use self::family::{counters, gauges};
 pub use self::{
     auth::AuthMetrics,
+    identity::{Identity, Keys},
     route::{InFlight, RouteMetrics},
 };
 
@@ -250,14 +252,15 @@ impl Metrics {
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
-    /// The text format, with the health of these endpoints and the figures of the process as of now.
-    pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>) -> String {
+    /// The text format, with the health of these endpoints, the figures of these identities and those of the process as of now.
+    pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>, identities: &[Identity<'a>]) -> String {
         let mut families = self.registry.gather();
         families.extend(route::families(&self.known().routes));
         families.push(auth::family(&self.known().auth));
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
+        families.extend(identity::families(identities));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));

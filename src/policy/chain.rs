@@ -16,7 +16,7 @@ use crate::{
         problem::{Path, Problem},
     },
     exchange::{Facts, Inbound, Stop},
-    identity::Consumers,
+    identity::{Consumers, Identities},
     name::RouteName,
     observe::metrics::Metrics,
 };
@@ -40,6 +40,7 @@ pub struct Ground<'a> {
     /// `-` for requests that no route takes.
     pub route: &'a RouteName,
     pub consumers: &'a Arc<Consumers>,
+    pub identities: &'a Identities,
     pub guarded: &'a Arc<Guarded>,
     pub metrics: &'a Metrics,
 }

@@ -42,11 +42,16 @@ impl Guarded {
                 Place::Query(name) => Some(name.as_str().into()),
                 Place::Header(_) => None,
             },
+            Scheme::Jwt(_) | Scheme::Introspection(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
         parameters.sort();
         parameters.dedup();
-        let fields = [CONSUMER, GROUPS].map(HeaderName::from_static);
+        let told = config.identity.values().flat_map(|identity| identity.forward().values());
+        let told = told.filter_map(|field| HeaderName::try_from(field).ok());
+        let mut fields: Vec<_> = [CONSUMER, GROUPS].map(HeaderName::from_static).into_iter().chain(told).collect();
+        fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        fields.dedup();
         Self { fields: fields.into(), parameters: parameters.into() }
     }
 
@@ -79,12 +84,15 @@ impl Guarded {
 
     /// What a client claims to be, in the spelling with underscores too: CGI and WSGI take the two for one. Nearly always nothing.
     fn claimed(&self, headers: &HeaderMap<HeaderValue>) -> Vec<HeaderName> {
-        let is_claimed = |name: &&HeaderName| match name.as_str() {
-            spelled if spelled.contains('_') => self.fields.iter().any(|field| field.as_str() == spelled.replace('_', "-")),
-            _ => self.fields.contains(name),
-        };
+        let is_claimed = |name: &&HeaderName| self.fields.iter().any(|field| same_to_cgi(field.as_str(), name.as_str()));
         headers.keys().filter(is_claimed).cloned().collect()
     }
+}
+
+/// Whether CGI takes two names, in lower case both, for one.
+fn same_to_cgi(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(a, b)| plain(a) == plain(b))
 }
 
 fn schemes(policies: &Policies) -> Vec<&Scheme> {

@@ -119,6 +119,14 @@ pub fn told(stop: &Stop) -> Told {
             "The request has no valid credentials for this address.",
             F::PolicyRefused,
         ),
+        Stop::AuthUnavailable => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "authentication_unavailable",
+            "Authentication unavailable",
+            "Credentials cannot be verified at the moment. Try again later.",
+            F::PolicyRefused,
+        ),
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }

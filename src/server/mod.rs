@@ -25,7 +25,8 @@ use crate::{
     config::{self, Config, address::ListenAddress, process::Threads},
     edge::{self, Doors},
     live::{Live, Source},
-    observe::metrics::Endpoint,
+    identity::{identities, jwt::keys},
+    observe::metrics::{self, Endpoint},
     proxy::Gateway,
     upstream::client,
 };
@@ -171,7 +172,14 @@ fn exposition(live: &Live) -> String {
             faults: endpoint.faults,
         })
     });
-    live.stores().metrics.render(endpoints)
+    let identities = live.stores().identities.load();
+    let identities: Vec<_> = identities.statuses().map(|(name, status)| identity(name.as_str(), status)).collect();
+    live.stores().metrics.render(endpoints, &identities)
+}
+
+fn identity(name: &str, status: identities::Status) -> metrics::Identity<'_> {
+    let keys = |keys: keys::Status| metrics::Keys { keys: keys.keys, answers: (keys.fetched, keys.failed), good: keys.good };
+    metrics::Identity { name, tokens: status.tokens, looks: status.looks, keys: status.keys.map(keys) }
 }
 
 /// From here on SIGHUP, SIGUSR1, SIGUSR2 and SIGQUIT do not end the process, though no one listens for them yet. The keeper loads once more when it

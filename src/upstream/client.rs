@@ -9,10 +9,7 @@ use pingora_core::{
     upstreams::peer::{ALPN, HttpPeer},
     utils::tls::{CertKey, WrappedX509, parse_x509},
 };
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, ServerName},
-};
+use rustls::pki_types::{CertificateDer, ServerName};
 use sha2::{Digest, Sha256};
 
 use super::announce::Announcer;
@@ -203,7 +200,7 @@ fn bad_server_name(name: &str, at: &Path) -> Option<Problem> {
 /// # Errors
 /// If they cannot be read, or there is none, as in a container without a CA bundle.
 pub fn system_roots() -> Result<usize, String> {
-    match platform_store()?.len() {
+    match certs::system_roots()?.len() {
         0 => Err("the system has no certificate authorities, so no service could be verified".to_owned()),
         count => Ok(count),
     }
@@ -215,14 +212,7 @@ pub fn system_roots() -> Result<usize, String> {
 /// # Errors
 /// They cannot be read.
 pub fn system_roots_readable() -> Result<(), String> {
-    platform_store().map(drop)
-}
-
-fn platform_store() -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
-        .map_err(|e| format!("the system's certificate authorities cannot be read: {}", e.root_cause()))?;
-    Ok(store)
+    certs::system_roots().map(drop)
 }
 
 /// What an error of Pingora's says about the service. `None`: it is not the service's fault.

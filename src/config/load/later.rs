@@ -4,12 +4,13 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "identity",
+    "identity.*.oidc",
+    "identity.*.forward",
+    "identity.*.session_bridge",
     "plans",
     "consumers.*.plan",
     "consumers.*.credentials.*.basic",
     "consumers.*.credentials.*.client_certificate",
-    "consumers.*.credentials.*.jwt",
     "consumers.*.credentials.*.signature",
     "cache",
     "stores",
@@ -35,7 +36,7 @@ const POLICIES: &[&str] =
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
 const SCHEMES: &[&str] =
-    &["basic", "client_certificate", "forward", "introspection", "jwt", "oidc", "session_bridge", "signature"];
+    &["basic", "client_certificate", "forward", "oidc", "session_bridge", "signature"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

@@ -36,6 +36,7 @@ pub fn read(root: &Node) -> (Config, Vec<Problem>) {
         paths: sections.section("paths").unwrap_or_default(),
         observe: sections.section("observe").unwrap_or_default(),
         upstreams: sections.named("upstreams"),
+        identity: sections.named("identity"),
         consumers: sections.named("consumers"),
         policies: sections.section("policies").unwrap_or_default(),
         routes: sections.named("routes"),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::ConsumerName;
+use crate::name::{ConsumerName, IdentityName};
 
 /// Who may pass: those who prove who they are. One scheme, or several under `any_of` or `all_of`.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -63,6 +63,8 @@ impl Mode {
 #[serde(try_from = "SchemeKeys", into = "SchemeKeys")]
 #[schemars(with = "SchemeKeys")]
 pub enum Scheme {
+    Jwt(IdentityName),
+    Introspection(IdentityName),
     ApiKey(ApiKey),
 }
 
@@ -70,6 +72,8 @@ impl Scheme {
     /// The key by which the file chooses it.
     pub const fn key(&self) -> &'static str {
         match self {
+            Self::Jwt(_) => "jwt",
+            Self::Introspection(_) => "introspection",
             Self::ApiKey(_) => "api_key",
         }
     }
@@ -84,6 +88,12 @@ struct AuthKeys {
     /// All of these must be satisfied, by the same consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     all_of: Option<Vec<Scheme>>,
+    /// A signed token of this identity, which must be one of kind `jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwt: Option<IdentityName>,
+    /// A token that this identity is asked about, which must be one of kind `introspection`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    introspection: Option<IdentityName>,
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
@@ -100,6 +110,12 @@ struct AuthKeys {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct SchemeKeys {
+    /// A signed token of this identity, which must be one of kind `jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwt: Option<IdentityName>,
+    /// A token that this identity is asked about, which must be one of kind `introspection`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    introspection: Option<IdentityName>,
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
@@ -109,13 +125,13 @@ impl TryFrom<AuthKeys> for Auth {
     type Error = &'static str;
 
     fn try_from(keys: AuthKeys) -> Result<Self, &'static str> {
-        let AuthKeys { any_of, all_of, api_key, anonymous, mode } = keys;
-        let bare = SchemeKeys { api_key };
+        let AuthKeys { any_of, all_of, jwt, introspection, api_key, anonymous, mode } = keys;
+        let bare = SchemeKeys { jwt, introspection, api_key };
         let schemes = match (any_of, all_of, bare.listed().as_slice()) {
             (Some(any), None, []) => Schemes::Any(any),
             (None, Some(all), []) => Schemes::All(all),
             (None, None, [one]) => Schemes::One(one.clone()),
-            _ => return Err("expected exactly one of `any_of`, `all_of`, `api_key`"),
+            _ => return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`"),
         };
         Ok(Self { schemes, anonymous, mode })
     }
@@ -129,8 +145,8 @@ impl From<Auth> for AuthKeys {
             Schemes::Any(any) => Self { any_of: Some(any), ..around },
             Schemes::All(all) => Self { all_of: Some(all), ..around },
             Schemes::One(one) => {
-                let SchemeKeys { api_key } = one.into();
-                Self { api_key, ..around }
+                let SchemeKeys { jwt, introspection, api_key } = one.into();
+                Self { jwt, introspection, api_key, ..around }
             }
         }
     }
@@ -139,7 +155,9 @@ impl From<Auth> for AuthKeys {
 impl SchemeKeys {
     /// Every scheme that is named.
     fn listed(self) -> Vec<Scheme> {
-        [self.api_key.map(Scheme::ApiKey)].into_iter().flatten().collect()
+        let Self { jwt, introspection, api_key } = self;
+        let listed = [jwt.map(Scheme::Jwt), introspection.map(Scheme::Introspection), api_key.map(Scheme::ApiKey)];
+        listed.into_iter().flatten().collect()
     }
 }
 
@@ -147,7 +165,7 @@ impl TryFrom<SchemeKeys> for Scheme {
     type Error = &'static str;
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
-        let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(|_| "expected exactly one of `api_key`")?;
+        let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`")?;
         Ok(one)
     }
 }
@@ -155,7 +173,9 @@ impl TryFrom<SchemeKeys> for Scheme {
 impl From<Scheme> for SchemeKeys {
     fn from(scheme: Scheme) -> Self {
         match scheme {
-            Scheme::ApiKey(key) => Self { api_key: Some(key) },
+            Scheme::Jwt(name) => Self { jwt: Some(name), ..Self::default() },
+            Scheme::Introspection(name) => Self { introspection: Some(name), ..Self::default() },
+            Scheme::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora_http::RequestHeader;
 
-use self::api_key::ApiKey;
+use self::{api_key::ApiKey, bearer::Bearer};
 use super::{Policy, chain::Ground};
 use crate::{
     caller::{Caller, Consumer, Reason, Refusal},
@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub mod api_key;
+pub mod bearer;
 
 /// A scheme, compiled for the place where its credential stands. Those that need no waiting do not wait.
 trait Scheme: Send + Sync {
@@ -52,6 +53,7 @@ enum Verdict {
 /// Every scheme. No pointer to one, so that what needs no waiting costs no allocation.
 enum AnyScheme {
     ApiKey(ApiKey),
+    Bearer(Bearer),
 }
 
 impl AnyScheme {
@@ -60,24 +62,30 @@ impl AnyScheme {
             config::Scheme::ApiKey(key) => {
                 ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey).map_err(|problem| vec![problem])
             }
+            config::Scheme::Jwt(name) | config::Scheme::Introspection(name) => {
+                Bearer::compile(config.key(), name, path, ground).map(Self::Bearer)
+            }
         }
     }
 
     async fn verify(&self, inbound: &Inbound<'_>) -> Verdict {
         match self {
             Self::ApiKey(scheme) => scheme.verify(inbound).await,
+            Self::Bearer(scheme) => scheme.verify(inbound).await,
         }
     }
 
     fn challenge(&self, refused: Option<Reason>) -> HeaderValue {
         match self {
             Self::ApiKey(scheme) => scheme.challenge(refused),
+            Self::Bearer(scheme) => scheme.challenge(refused),
         }
     }
 
     fn strip(&self, head: &mut RequestHeader) -> Result<(), Stop> {
         match self {
             Self::ApiKey(scheme) => scheme.strip(head),
+            Self::Bearer(scheme) => scheme.strip(head),
         }
     }
 }
@@ -192,13 +200,24 @@ impl Auth {
         let shadow = self.mode == Mode::Shadow;
         let refusal = Refusal { by: by.map_or(NO_SCHEME, |by| by.name), reason: refused.reason.word(), shadow };
         inbound.caller.refusal = Some(refusal);
-        if shadow { Ok(()) } else { Err(Stop::Unauthenticated(self.challenges(refused))) }
+        match refused.reason {
+            _ if shadow => Ok(()),
+            Reason::Unavailable => Err(Stop::AuthUnavailable),
+            _ => Err(Stop::Unauthenticated(self.challenges(refused))),
+        }
     }
 
-    /// What each scheme asks for.
+    /// What each scheme asks for, once: several may ask for the same.
     fn challenges(&self, refused: &Refused) -> Vec<HeaderValue> {
         let told = |at| (refused.by == Some(at)).then_some(refused.reason);
-        self.schemes.iter().enumerate().map(|(at, counted)| counted.scheme.challenge(told(at))).collect()
+        let mut challenges: Vec<HeaderValue> = Vec::with_capacity(self.schemes.len());
+        for (at, counted) in self.schemes.iter().enumerate() {
+            let challenge = counted.scheme.challenge(told(at));
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        challenges
     }
 }
 
