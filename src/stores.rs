@@ -7,12 +7,12 @@ use arc_swap::ArcSwap;
 use crate::{
     certs::Showcase,
     config::Config,
+    identity::Identities,
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
         metrics::Metrics,
     },
-    identity::Identities,
     upstream::States,
 };
 

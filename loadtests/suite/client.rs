@@ -62,6 +62,13 @@ impl Ask {
         Self { path: path.to_owned(), body, raw, status: 200, length }
     }
 
+    /// The same with a token, over HTTP/1.1.
+    pub fn bearing(mut self, token: &str) -> Self {
+        let head = self.raw.len() - self.body.len() - b"\r\n".len();
+        self.raw.splice(head..head, format!("Authorization: Bearer {token}\r\n").into_bytes());
+        self
+    }
+
     /// Bytes of its body.
     pub fn sent(&self) -> usize {
         self.body.len()

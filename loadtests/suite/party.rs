@@ -48,6 +48,8 @@ pub struct Setup {
     pub routes: usize,
     /// The services are looked after: who does not answer gets nothing.
     pub is_watching: bool,
+    /// Public key, in PEM, of the issuer of the tokens without which nothing is to be had. Absent: everybody may ask.
+    pub issuer: Option<String>,
 }
 
 /// A contestant that runs.
@@ -66,6 +68,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BANYAN: &str = include_str!("../peers/banyan.yaml");
 const NGINX: &str = include_str!("../peers/nginx.conf");
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg");
+
+/// Banyan's part about tokens.
+const CALLERS: &str = r#"identity:
+  idp:
+    jwt:
+      issuer: https://idp.example/
+      audience: [api]
+      algorithms: [RS256]
+      keys: { file: issuer.pem }
+      forward: { sub: X-User-Id }
+policies: { auth: { jwt: idp } }"#;
+
+/// HAProxy's: the same rules.
+const TOKENS: &str = r#"    http-request set-var(txn.bearer) http_auth_bearer
+    http-request set-var(txn.alg) var(txn.bearer),jwt_header_query('$.alg')
+    http-request deny deny_status 401 unless { var(txn.alg) -m str RS256 }
+    http-request deny deny_status 401 unless { var(txn.bearer),jwt_verify(txn.alg,"<dir>/issuer.pem") -m int 1 }
+    http-request deny deny_status 401 unless { var(txn.bearer),jwt_payload_query('$.iss') -m str https://idp.example/ }
+    http-request deny deny_status 401 unless { var(txn.bearer),jwt_payload_query('$.aud') -m str api }
+    http-request set-var(txn.now) date()
+    http-request set-var(txn.exp) var(txn.bearer),jwt_payload_query('$.exp','int'),sub(txn.now)
+    http-request deny deny_status 401 if { var(txn.exp) -m int lt 0 }
+    http-request set-header X-User-Id %[var(txn.bearer),jwt_payload_query('$.sub')]
+    http-request del-header Authorization"#;
 
 impl Party {
     /// No proxy: the service as it is. TLS it has none.
@@ -90,6 +116,9 @@ impl Party {
         let folder = below.join(format!("{}-{}", who.name, plain.port()));
         fs::create_dir_all(&folder)?;
         identity.write(&folder)?;
+        if let Some(key) = &setup.issuer {
+            fs::write(folder.join("issuer.pem"), key)?;
+        }
         let config = Filling { who, setup, origins, plain, tls, admin, folder: &folder }.config();
         let words = launch(who, origins, plain, tls, &folder, &config)?;
         let place = is_pinned.then(|| machine::place(who.threads)).flatten();
@@ -158,9 +187,15 @@ impl Party {
 
     /// One request, and the status of its answer.
     pub fn status(&self, path: &str) -> anyhow::Result<u16> {
+        self.status_bearing(path, None)
+    }
+
+    /// The same with a token.
+    pub fn status_bearing(&self, path: &str, token: Option<&str>) -> anyhow::Result<u16> {
+        let field = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let mut stream = TcpStream::connect(self.plain)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{field}Connection: close\r\n\r\n")?;
         let mut read = Vec::new();
         stream.read_to_end(&mut read)?;
         let text = String::from_utf8_lossy(&read);
@@ -243,6 +278,7 @@ impl Filling<'_> {
         };
         vec![
             ("endpoints", endpoints.join(", ")),
+            ("callers", if self.setup.issuer.is_some() { CALLERS } else { "" }.to_owned()),
             ("health", if self.setup.is_watching { health } else { "" }.to_owned()),
             ("routes", routes),
         ]
@@ -278,7 +314,8 @@ impl Filling<'_> {
                 "    http-request return status 404 unless {{ path,map_beg({map}) -m found }}\n    use_backend %[path,map_beg({map})]"
             );
         }
-        vec![("servers", servers), ("routes", routes)]
+        let tokens = if self.setup.issuer.is_some() { TOKENS } else { "" }.to_owned();
+        vec![("servers", servers), ("tokens", tokens), ("routes", routes)]
     }
 }
 

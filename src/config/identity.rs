@@ -236,6 +236,7 @@ pub struct Introspection {
     pub url: String,
     /// Who asks: the gateway's name at the issuer (`client_secret_basic`).
     pub client_id: String,
+    /// The secret that goes with it. Better kept out of the file: `${env:…}` or `${file:…}`.
     pub client_secret: Secret,
     /// Longest that an answer is remembered, if the token lasts as long; a refusal is remembered for 5s at most. `0s`: each request is a
     /// question.

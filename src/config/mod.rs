@@ -30,8 +30,8 @@ pub mod suggest;
 pub mod upstream;
 
 pub use self::{
-    address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe, paths::Paths, policy::Policies,
-    process::Process, route::Route, upstream::Upstream,
+    address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe, paths::Paths,
+    policy::Policies, process::Process, route::Route, upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.

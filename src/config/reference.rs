@@ -7,8 +7,19 @@ use serde_json::{Map, Value as Json};
 use super::schema;
 
 /// The sections in the order in which a newcomer should read them.
-const SECTIONS: [&str; 11] =
-    ["listeners", "upstreams", "routes", "policies", "identity", "consumers", "admin", "observe", "trusted_proxies", "paths", "process"];
+const SECTIONS: [&str; 11] = [
+    "listeners",
+    "upstreams",
+    "routes",
+    "policies",
+    "identity",
+    "consumers",
+    "admin",
+    "observe",
+    "trusted_proxies",
+    "paths",
+    "process",
+];
 
 /// Type names whose whole story is told in the introduction, and what they are called.
 const QUANTITIES: [(&str, &str); 2] = [("Duration", "[duration](#units)"), ("Bytes", "[size](#units)")];

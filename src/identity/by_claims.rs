@@ -145,7 +145,9 @@ mod tests {
         check(json!({ "azp": "acme", "plan": { "tier": "2" } }), Some("acme"));
         check(json!({ "azp": "other", "robot": true }), Some("other"));
         check(json!({ "robot": true }), Some("robots"));
-        for nobody in [json!({}), json!({ "azp": "ACME" }), json!({ "azp": ["acme"] }), json!({ "azp": null }), json!({ "robot": "true" })] {
+        for nobody in
+            [json!({}), json!({ "azp": "ACME" }), json!({ "azp": ["acme"] }), json!({ "azp": null }), json!({ "robot": "true" })]
+        {
             check(nobody, None);
         }
     }

@@ -56,7 +56,8 @@ impl Consumers {
             .iter()
             .map(|(name, consumer)| Arc::new(Consumer { name: name.clone(), groups: interned.groups(&consumer.groups) }))
             .collect();
-        let mut tables = Tables { consumers: Self { all, ..Self::default() }, claims: BTreeMap::new(), problems: Vec::new(), owners: config };
+        let mut tables =
+            Tables { consumers: Self { all, ..Self::default() }, claims: BTreeMap::new(), problems: Vec::new(), owners: config };
         for (index, consumer) in (0..).zip(config.values()) {
             for (at, credential) in consumer.credentials.iter().enumerate() {
                 tables.add(index, at, credential);

@@ -42,7 +42,9 @@ pub fn text(token: &[u8]) -> Result<&str, Reason> {
     let body = token.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
     let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
     match token.split_at_checked(body) {
-        Some((body, _)) if !body.is_empty() && body.iter().all(legal) => std::str::from_utf8(token).map_err(|_| Reason::Malformed),
+        Some((body, _)) if !body.is_empty() && body.iter().all(legal) => {
+            std::str::from_utf8(token).map_err(|_| Reason::Malformed)
+        }
         _ => Err(Reason::Malformed),
     }
 }

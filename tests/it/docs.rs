@@ -63,6 +63,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::BodyTooLarge,
         Stop::HeadersTooLarge,
         Stop::Unauthenticated(Vec::new()),
+        Stop::AuthUnavailable,
         Stop::Forbidden(None),
         Stop::RequestTimeout,
         Stop::ClientTimeout,

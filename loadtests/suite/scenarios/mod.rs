@@ -2,6 +2,7 @@
 
 mod plain;
 mod routes;
+mod jwt;
 mod tls;
 mod handshakes;
 mod http2;
@@ -25,9 +26,11 @@ use super::{
 };
 
 /// All scenarios, in the order in which they are run.
-const ALL: [&dyn Scenario; 12] = [
+const ALL: [&dyn Scenario; 14] = [
     &plain::Plain,
     &routes::Routes,
+    &jwt::Warm,
+    &jwt::Cold,
     &tls::Tls,
     &handshakes::Handshakes,
     &http2::Http2,

@@ -35,8 +35,7 @@ const POLICIES: &[&str] =
     &["authz", "cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] =
-    &["basic", "client_certificate", "forward", "oidc", "session_bridge", "signature"];
+const SCHEMES: &[&str] = &["basic", "client_certificate", "forward", "oidc", "session_bridge", "signature"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

@@ -165,7 +165,8 @@ impl TryFrom<SchemeKeys> for Scheme {
     type Error = &'static str;
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
-        let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`")?;
+        let [one] =
+            <[Self; 1]>::try_from(keys.listed()).map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`")?;
         Ok(one)
     }
 }

@@ -1,11 +1,6 @@
 //! From the settings of an identity to the identity: what cannot be enforced is refused here.
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    path::Path as FilePath,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io::Read, path::Path as FilePath, sync::Arc};
 
 use http::{HeaderName, header};
 use reqwest::Url;
@@ -84,7 +79,9 @@ pub fn identity(
             };
             of_jwt(name, jwt, same_keys, at, &mut problems).map(Identity::Jwt)
         }
-        config::Identity::Introspection(settings) => of_introspection(name, settings, at, &mut problems).map(Identity::Introspection),
+        config::Identity::Introspection(settings) => {
+            of_introspection(name, settings, at, &mut problems).map(Identity::Introspection)
+        }
     };
     identity.filter(|_| problems.is_empty()).ok_or(problems)
 }
@@ -143,7 +140,8 @@ fn keys(name: &IdentityName, jwt: &settings::Jwt, at: &Path, found: Found<'_>) -
 fn fits(jwt: &settings::Jwt, set: Option<&KeySet>, at: &Path, found: Found<'_>) -> bool {
     let before = found.len();
     for (index, alg) in jwt.algorithms.iter().enumerate() {
-        let serves = set.map_or(!alg.is_secret() || jwt.keys.file.is_some() || jwt.keys.secret.is_some(), |set| set.serves(algorithm(*alg)));
+        let serves = set
+            .map_or(!alg.is_secret() || jwt.keys.file.is_some() || jwt.keys.secret.is_some(), |set| set.serves(algorithm(*alg)));
         if !serves {
             found.push(misfit(*alg, jwt, at, index));
         }
@@ -184,7 +182,8 @@ fn of_secret(secret: &Secret, at: &Path) -> Result<KeySet, Problem> {
             .help("name its file with `file`: with a public key as the secret, anybody could make tokens"));
     }
     let key = Key::new(None, None, Material::Secret(secret.reveal().as_bytes()));
-    let problem = |_| Problem::error(at.clone(), "the secret is shorter than 256 bits").help("make one: `openssl rand -base64 48`");
+    let problem =
+        |_| Problem::error(at.clone(), "the secret is shorter than 256 bits").help("make one: `openssl rand -base64 48`");
     key.map(|key| KeySet::new([key])).map_err(problem)
 }
 
@@ -209,7 +208,9 @@ fn address(text: &str, plain: PlainText, at: &Path, found: Found<'_>) -> Option<
     let problem = |error: UrlError| {
         let problem = Problem::error(at.clone(), error.to_string());
         match error {
-            UrlError::PlainText(_) => problem.help("use `https://`, or say `allow_http: true` if you trust all who are on the way"),
+            UrlError::PlainText(_) => {
+                problem.help("use `https://`, or say `allow_http: true` if you trust all who are on the way")
+            }
             UrlError::Malformed(_) | UrlError::Extra => problem.help("such as `https://idp.example/jwks.json`"),
         }
     };
@@ -217,22 +218,29 @@ fn address(text: &str, plain: PlainText, at: &Path, found: Found<'_>) -> Option<
 }
 
 /// Who asks. Authorities are read only if TLS may be needed: `elsewhere` if what is asked may name another address.
-fn outgoing(url: &Url, elsewhere: bool, ca: Option<&FilePath>, timeout: Duration, at: &Path, found: Found<'_>) -> Option<Outgoing> {
+fn outgoing(
+    url: &Url,
+    elsewhere: bool,
+    ca: Option<&FilePath>,
+    timeout: Duration,
+    at: &Path,
+    found: Found<'_>,
+) -> Option<Outgoing> {
     let roots = match ca {
         Some(file) => certs::roots(file).map_err(|error| error.problem(at.key("ca"))),
         None if url.scheme() == "http" && !elsewhere => Ok(RootCertStore::empty()),
         None => match certs::system_roots() {
             Ok(roots) if roots.is_empty() && url.scheme() == "https" => {
-                let problem = Problem::error(at.clone(), "the system has no certificate authorities, so nobody could be verified");
+                let problem =
+                    Problem::error(at.clone(), "the system has no certificate authorities, so nobody could be verified");
                 Err(problem.help("name a PEM file of the authorities to trust with `ca`"))
             }
             Ok(roots) => Ok(roots),
             Err(reason) => Err(Problem::error(at.clone(), reason)),
         },
     };
-    let made = roots.and_then(|roots| {
-        Outgoing::new(roots, timeout.as_std()).map_err(|error| Problem::error(at.clone(), error.to_string()))
-    });
+    let made = roots
+        .and_then(|roots| Outgoing::new(roots, timeout.as_std()).map_err(|error| Problem::error(at.clone(), error.to_string())));
     made.map_err(|problem| found.push(problem)).ok()
 }
 

@@ -36,7 +36,8 @@ fn a_weak_secret_is_refused() {
 #[test]
 fn keys_fit_the_algorithms() {
     check("algorithms: [RS256], keys: { secret: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx }", "algorithms[0]: `RS256` needs a public key");
-    for published in ["jwks_url: 'https://idp.example/jwks'", "discovery: 'https://idp.example/.well-known/openid-configuration'"] {
+    for published in ["jwks_url: 'https://idp.example/jwks'", "discovery: 'https://idp.example/.well-known/openid-configuration'"]
+    {
         check(&format!("algorithms: [RS256, HS256], keys: {{ {published} }}"), "algorithms[1]: `HS256` needs a secret");
     }
     check("algorithms: [], keys: { jwks_url: 'https://idp.example/' }", "algorithms: no algorithm is listed");
@@ -72,7 +73,8 @@ fn plain_text_does_not_leave_the_machine_unasked() {
 
 #[test]
 fn claims_are_told_in_fields_that_are_free() {
-    let settings = |forward: &str| format!("algorithms: [RS256], keys: {{ jwks_url: 'https://idp.example/' }}, forward: {{ {forward} }}");
+    let settings =
+        |forward: &str| format!("algorithms: [RS256], keys: {{ jwks_url: 'https://idp.example/' }}, forward: {{ {forward} }}");
     check(&settings("sub: X-User-Id, email: X-User-Email"), "");
     check(&settings("sub: 'X User'"), "forward.sub: `X User` is no name of a header field");
     check(&settings("sub: X-Consumer"), "forward.sub: `X-Consumer` is not free for claims");

@@ -103,9 +103,14 @@ impl Introspection {
         if let Some(verified) = self.good.find(&hash, now) {
             return Ok(verified);
         }
+        // On the heap, so that it takes no room in a request whose token is remembered.
+        Box::pin(self.asked(hash, token, now, clock)).await
+    }
+
+    async fn asked(self: &Arc<Self>, hash: TokenHash, token: &[u8], now: Moment, clock: fn() -> SystemTime) -> Judgement {
         let text = token::text(token)?;
-        if let Some(refusal) = self.refused.find(&hash, now) {
-            return Err(refusal);
+        if let Some(reason) = self.refused.find(&hash, now) {
+            return Err(reason);
         }
         let mut question = self.question(hash, text, clock).ok_or(Reason::Unavailable)?;
         match question.wait_for(Option::is_some).await.as_deref() {

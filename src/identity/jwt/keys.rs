@@ -59,8 +59,9 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Pace {
     /// The usual, with a question each `refresh`.
-    pub const fn every(refresh: Duration) -> Self {
-        Self { refresh, retry: Duration::from_secs(1), unknown: Duration::from_secs(10), patience: Duration::from_secs(5) }
+    pub fn every(refresh: Duration) -> Self {
+        let seconds = Duration::from_secs;
+        Self { refresh, retry: seconds(1), unknown: seconds(10).min(refresh), patience: seconds(5) }
     }
 
     fn after(self, failures: u32) -> Duration {

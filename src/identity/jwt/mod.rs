@@ -69,13 +69,14 @@ impl Jwt {
         &self.remembered
     }
 
-    /// Judges a token as it came. A key that is not known is asked for, once in a while, and waited for.
+    /// Judges a token as it came. A key that is not known is asked for, once in a while, and waited for; that rare way is on the heap, so that
+    /// it takes no room in each request.
     ///
     /// # Errors
     /// Why it is not good.
     pub async fn authenticate(&self, token: &[u8], clock: impl Fn() -> SystemTime) -> Result<Arc<Verified>, Reason> {
         match self.verify(token, clock()) {
-            Err(Reason::UnknownKey | Reason::Unavailable) if self.keys.renewed().await => self.verify(token, clock()),
+            Err(Reason::UnknownKey | Reason::Unavailable) if Box::pin(self.keys.renewed()).await => self.verify(token, clock()),
             judged => judged,
         }
     }

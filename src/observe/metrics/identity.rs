@@ -31,7 +31,8 @@ pub(super) fn families(identities: &[Identity<'_>]) -> [MetricFamily; 5] {
     let keys = || each().filter_map(|one| Some((one.name, one.keys?)));
     let looks = each().flat_map(|one| {
         let (hits, misses) = one.looks;
-        [("hit", hits), ("miss", misses)].map(|(result, count)| (labels([("identity", one.name), ("result", result)]), count as f64))
+        [("hit", hits), ("miss", misses)]
+            .map(|(result, count)| (labels([("identity", one.name), ("result", result)]), count as f64))
     });
     let fetches = keys().flat_map(|(name, keys)| {
         let (good, failed) = keys.answers;

@@ -206,12 +206,12 @@ fn names_no_longer_configured_lose_their_series() {
 fn endpoints_show_their_health_at_the_scrape() {
     let metrics = metrics();
     let upstream = UpstreamName::new("u");
-    let text = metrics.render([endpoint(&upstream, 1, true), endpoint(&upstream, 2, false)]);
+    let text = metrics.render([endpoint(&upstream, 1, true), endpoint(&upstream, 2, false)], &[]);
     let healthy = |text: &str, port| {
         value(text, &format!(r#"banyan_upstream_endpoint_healthy{{endpoint="127.0.0.1:{port}",upstream="u"}}"#))
     };
     assert_eq!((healthy(&text, 1), healthy(&text, 2)), (Some(1.0), Some(0.0)));
-    let later = metrics.render([endpoint(&upstream, 2, true)]);
+    let later = metrics.render([endpoint(&upstream, 2, true)], &[]);
     assert_eq!((healthy(&later, 1), healthy(&later, 2)), (None, Some(1.0)));
 }
 

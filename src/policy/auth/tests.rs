@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{self as language, load::from_text, policy::Switch},
     exchange::testing,
-    identity::Consumers,
+    identity::{Consumers, Identities},
     name::RouteName,
     observe::metrics::Metrics,
     policy::introduction::Guarded,
@@ -30,6 +30,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         loaded: &loaded,
         route: &RouteName::new("r"),
         consumers: &Arc::new(consumers),
+        identities: &Identities::default(),
         guarded: &Arc::new(Guarded::default()),
         metrics: &metrics,
     };
