@@ -101,7 +101,10 @@ fn of_jwt(name: &IdentityName, jwt: &settings::Jwt, same: Option<&Arc<Keys>>, at
     }
     let forward = forward(&jwt.forward, &at.key("forward"), found);
     let keys = match same {
-        Some(keys) => fits(jwt, None, at, found).then(|| keys.clone()),
+        Some(keys) => {
+            let set = keys.current().filter(|_| !keys.is_fetched());
+            fits(jwt, set.as_deref(), at, found).then(|| keys.clone())
+        }
         None => keys(name, jwt, at, found),
     };
     let rules = Rules {
@@ -136,13 +139,11 @@ fn keys(name: &IdentityName, jwt: &settings::Jwt, at: &Path, found: Found<'_>) -
     }
 }
 
-/// Whether there is, or can be, a key for each algorithm.
+/// Whether there is a key for each algorithm; without a set, which is then to be fetched, whether there can be one.
 fn fits(jwt: &settings::Jwt, set: Option<&KeySet>, at: &Path, found: Found<'_>) -> bool {
     let before = found.len();
     for (index, alg) in jwt.algorithms.iter().enumerate() {
-        let serves = set
-            .map_or(!alg.is_secret() || jwt.keys.file.is_some() || jwt.keys.secret.is_some(), |set| set.serves(algorithm(*alg)));
-        if !serves {
+        if !set.map_or(!alg.is_secret(), |set| set.serves(algorithm(*alg))) {
             found.push(misfit(*alg, jwt, at, index));
         }
     }

@@ -119,6 +119,19 @@ fn what_does_not_change_stays_the_same() {
 }
 
 #[test]
+fn keys_that_stay_must_fit_the_algorithms_that_change() {
+    let yaml = |algorithms: &str| {
+        let secret = "x".repeat(32);
+        config(&format!("idp: {{ jwt: {{ issuer: i, algorithms: [{algorithms}], keys: {{ secret: {secret} }} }} }}"))
+    };
+    let (first, _) = Identities::compile(&yaml("HS256"), &Identities::default());
+    for algorithms in ["HS256, HS512", "RS256"] {
+        let (_, problems) = Identities::compile(&yaml(algorithms), &first);
+        assert_eq!(problems.len(), 1, "{algorithms}");
+    }
+}
+
+#[test]
 fn keys_of_a_file_that_changed_are_other_keys() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
