@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Unexpected, Visitor},
+};
 
 use super::secret::REDACTED;
 use crate::{
@@ -86,12 +89,38 @@ pub struct TokenClaims {
 }
 
 /// A text, a whole number, `true` or `false`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ClaimValue {
     Bool(bool),
     Number(i64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for ClaimValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = ClaimValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a whole number, `true` or `false`")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<ClaimValue, E> {
+                Ok(ClaimValue::Bool(value))
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<ClaimValue, E> {
+                Ok(ClaimValue::Number(value))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<ClaimValue, E> {
+                let number = i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
+                Ok(ClaimValue::Number(number))
+            }
+            fn visit_str<E: Error>(self, value: &str) -> Result<ClaimValue, E> {
+                Ok(ClaimValue::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Scalar)
+    }
 }
 
 /// A SHA-256 digest of something secret. Not shown.

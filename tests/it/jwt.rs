@@ -208,7 +208,7 @@ fn keys_outlive_the_issuer_and_a_reload() {
     let (first, second) = (published(&origin, &keys, ""), published(&origin, &keys, "leeway: 1s"));
     let mut gateway = Gateway::start(&first);
     assert_eq!(ask(&gateway, &signer.token(json!({}))).status, 200);
-    drop(keys);
+    keys.says(503, &Value::Null);
     let failures = || gateway.metric(r#"banyan_identity_key_fetches_total{identity="idp",result="failure"}"#);
     eventually("a failure", || (failures()? > 0.0).then_some(()));
     assert_eq!(ask(&gateway, &signer.token(json!({ "sub": "cold" }))).status, 200);

@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use super::{fetch::Place, key_set::KeySet};
@@ -228,10 +228,22 @@ async fn keep(keys: Weak<Keys>) {
         let Some(strong) = keys.upgrade() else { return };
         let Some(source) = &strong.source else { return };
         failures = if strong.ask(source).await { 0 } else { failures + 1 };
-        let (pause, demand) = (source.pace.after(failures), strong.demand.clone());
+        let (pace, demand) = (source.pace, strong.demand.clone());
         drop(strong);
-        // Whether time or demand ended it is the same.
-        drop(timeout(pause, demand.notified()).await);
+        rest(&keys, &demand, pace.after(failures), pace.unknown).await;
+    }
+}
+
+/// Waits until it is time to ask again, or until somebody wants to know and the last answer is old enough, or nobody wants the keys.
+async fn rest(keys: &Weak<Keys>, demand: &Notify, pause: Duration, unknown: Duration) {
+    let answered = Instant::now();
+    let deadline = tokio::time::Instant::now() + pause;
+    while timeout_at(deadline, demand.notified()).await.is_ok() {
+        // Several may have asked for the answer that one of them got.
+        let last = keys.upgrade().map(|keys| keys.rounds.borrow().last.unwrap_or(answered));
+        if last.is_none_or(|last| last.elapsed() >= unknown) {
+            return;
+        }
     }
 }
 
