@@ -5,6 +5,8 @@ pub mod by_claims;
 pub mod identities;
 pub mod jwt;
 pub mod introspect;
+pub mod signature;
+pub mod expression;
 pub mod token;
 pub mod claim;
 pub mod fields;
