@@ -129,11 +129,23 @@ pub enum Reason {
     Inactive,
     /// Who vouches for it could not be asked, or was never reached.
     Unavailable,
+    /// A signature that does not cover all that has to be signed.
+    Coverage,
+    /// It was signed too long ago, or ahead of time.
+    Window,
+    /// The body is not the one that was signed.
+    Digest,
+    /// It was used before.
+    Replayed,
+    /// So many were used that no more can be remembered.
+    Full,
+    /// Who vouches for people said no.
+    Denied,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::Missing,
         Self::Malformed,
         Self::Repeated,
@@ -153,6 +165,12 @@ impl Reason {
         Self::MissingClaim,
         Self::Inactive,
         Self::Unavailable,
+        Self::Coverage,
+        Self::Window,
+        Self::Digest,
+        Self::Replayed,
+        Self::Full,
+        Self::Denied,
     ];
 
     /// The word in logs and metrics.
@@ -177,6 +195,12 @@ impl Reason {
             Self::MissingClaim => "missing_claim",
             Self::Inactive => "inactive",
             Self::Unavailable => "unavailable",
+            Self::Coverage => "coverage",
+            Self::Window => "window",
+            Self::Digest => "digest",
+            Self::Replayed => "replayed",
+            Self::Full => "full",
+            Self::Denied => "denied",
         }
     }
 }

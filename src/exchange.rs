@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 use pingora_core::protocols::l4::socket::SocketAddr as End;
 use pingora_http::RequestHeader;
@@ -62,6 +63,19 @@ pub struct Inbound<'a> {
     pub caller: &'a mut Caller,
 }
 
+/// As much of a request's body as is held for the policies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Held {
+    /// There is one, or there may be; nobody asked for it.
+    #[default]
+    Unread,
+    /// There is none.
+    Empty,
+    Whole(Bytes),
+    /// It is longer than what is held.
+    TooLarge,
+}
+
 /// Why a request goes no further. Not an error: `?` on it is the flow of the policy chain.
 ///
 /// What the client is told is decided in `reply` alone.
@@ -95,6 +109,12 @@ pub enum Stop {
     Unauthenticated(Vec<HeaderValue>),
     /// Who vouches for callers could not be asked, so nothing is known of this one.
     AuthUnavailable,
+    /// The browser is sent elsewhere to sign in, or back.
+    Elsewhere(Box<Elsewhere>),
+    /// A session was ended; the browser forgets its cookies.
+    SignedOut(Vec<HeaderValue>),
+    /// A login came to nothing.
+    Login(LoginFault),
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
     /// The service could not be used.
@@ -105,6 +125,24 @@ pub enum Stop {
     ClientTimeout,
     /// Our own fault: logged once, told to no one.
     Fault(anyhow::Error),
+}
+
+/// Where a browser is sent, and what it keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    pub to: HeaderValue,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// Why a login came to nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoginFault {
+    /// What came belongs to no login of this browser, or does not hold.
+    Invalid,
+    /// The provider, or the person there, said no.
+    Denied,
+    /// The provider cannot be asked.
+    Unavailable,
 }
 
 /// How a service failed us.

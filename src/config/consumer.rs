@@ -8,7 +8,7 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::secret::REDACTED;
+use super::secret::{REDACTED, Secret};
 use crate::{
     name::{GroupName, IdentityName},
     units::from_text,
@@ -33,6 +33,7 @@ pub struct Consumer {
 pub enum Credential {
     ApiKey(ApiKey),
     Jwt(TokenClaims),
+    Signature(SigningKey),
 }
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -45,16 +46,20 @@ struct CredentialKeys {
     /// A token of an identity whose claims are these. It may be one that is introspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jwt: Option<TokenClaims>,
+    /// A key with which it signs requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<SigningKey>,
 }
 
 impl TryFrom<CredentialKeys> for Credential {
     type Error = &'static str;
 
     fn try_from(keys: CredentialKeys) -> Result<Self, &'static str> {
-        match (keys.api_key, keys.jwt) {
-            (Some(key), None) => Ok(Self::ApiKey(key)),
-            (None, Some(claims)) => Ok(Self::Jwt(claims)),
-            _ => Err("expected exactly one of `api_key`, `jwt`"),
+        match (keys.api_key, keys.jwt, keys.signature) {
+            (Some(key), None, None) => Ok(Self::ApiKey(key)),
+            (None, Some(claims), None) => Ok(Self::Jwt(claims)),
+            (None, None, Some(key)) => Ok(Self::Signature(key)),
+            _ => Err("expected exactly one of `api_key`, `jwt`, `signature`"),
         }
     }
 }
@@ -64,6 +69,7 @@ impl From<Credential> for CredentialKeys {
         match credential {
             Credential::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
             Credential::Jwt(claims) => Self { jwt: Some(claims), ..Self::default() },
+            Credential::Signature(key) => Self { signature: Some(key), ..Self::default() },
         }
     }
 }
@@ -121,6 +127,30 @@ impl<'de> Deserialize<'de> for ClaimValue {
         }
         deserializer.deserialize_any(Scalar)
     }
+}
+
+/// A key with which a consumer signs requests (RFC 9421).
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// What signatures name it by, their `keyid`. Of one consumer only.
+    #[schemars(length(min = 1, max = 512))]
+    pub key_id: String,
+    /// The one algorithm that it is for.
+    pub algorithm: SigningAlgorithm,
+    /// For `hmac-sha256` a secret of 32 bytes at least, in base64; else the public key in PEM (`-----BEGIN PUBLIC KEY-----`).
+    pub key: Secret,
+}
+
+/// How requests are signed, by the names of RFC 9421 §6.2.2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+pub enum SigningAlgorithm {
+    #[serde(rename = "hmac-sha256")]
+    HmacSha256,
+    #[serde(rename = "ecdsa-p256-sha256")]
+    EcdsaP256Sha256,
+    #[serde(rename = "ed25519")]
+    Ed25519,
 }
 
 /// A SHA-256 digest of something secret. Not shown.

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::oidc::Oidc;
 use super::secret::Secret;
 use crate::units::{Duration, positive};
+
+pub mod oidc;
 
 /// Someone who vouches for callers. One key says how.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -17,6 +20,7 @@ use crate::units::{Duration, positive};
 pub enum Identity {
     Jwt(Jwt),
     Introspection(Introspection),
+    Oidc(Oidc),
 }
 
 impl Identity {
@@ -25,6 +29,7 @@ impl Identity {
         match self {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
+            Self::Oidc(_) => "oidc",
         }
     }
 
@@ -33,6 +38,7 @@ impl Identity {
         match self {
             Self::Jwt(jwt) => &jwt.forward,
             Self::Introspection(introspection) => &introspection.forward,
+            Self::Oidc(oidc) => &oidc.forward,
         }
     }
 
@@ -41,6 +47,7 @@ impl Identity {
         match self {
             Self::Jwt(jwt) => jwt.keep,
             Self::Introspection(introspection) => introspection.keep,
+            Self::Oidc(_) => false,
         }
     }
 
@@ -49,6 +56,7 @@ impl Identity {
         let (keys, ca) = match self {
             Self::Jwt(jwt) => (jwt.keys.file.as_ref(), jwt.keys.ca.as_ref()),
             Self::Introspection(introspection) => (None, introspection.ca.as_ref()),
+            Self::Oidc(oidc) => (None, oidc.ca.as_ref()),
         };
         keys.into_iter().chain(ca)
     }
@@ -64,16 +72,20 @@ struct IdentityKeys {
     /// By tokens that their issuer is asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     introspection: Option<Introspection>,
+    /// By people who sign in with a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<Oidc>,
 }
 
 impl TryFrom<IdentityKeys> for Identity {
     type Error = &'static str;
 
     fn try_from(keys: IdentityKeys) -> Result<Self, &'static str> {
-        match (keys.jwt, keys.introspection) {
-            (Some(jwt), None) => Ok(Self::Jwt(jwt)),
-            (None, Some(introspection)) => Ok(Self::Introspection(introspection)),
-            _ => Err("expected exactly one of `jwt`, `introspection`"),
+        match (keys.jwt, keys.introspection, keys.oidc) {
+            (Some(jwt), None, None) => Ok(Self::Jwt(jwt)),
+            (None, Some(introspection), None) => Ok(Self::Introspection(introspection)),
+            (None, None, Some(oidc)) => Ok(Self::Oidc(oidc)),
+            _ => Err("expected exactly one of `jwt`, `introspection`, `oidc`"),
         }
     }
 }
@@ -81,8 +93,9 @@ impl TryFrom<IdentityKeys> for Identity {
 impl From<Identity> for IdentityKeys {
     fn from(identity: Identity) -> Self {
         match identity {
-            Identity::Jwt(jwt) => Self { jwt: Some(jwt), introspection: None },
-            Identity::Introspection(introspection) => Self { jwt: None, introspection: Some(introspection) },
+            Identity::Jwt(jwt) => Self { jwt: Some(jwt), ..Self::default() },
+            Identity::Introspection(introspection) => Self { introspection: Some(introspection), ..Self::default() },
+            Identity::Oidc(oidc) => Self { oidc: Some(oidc), ..Self::default() },
         }
     }
 }

@@ -7,6 +7,7 @@ pub use self::auth::Auth;
 use crate::units::{Bytes, Duration};
 
 pub mod auth;
+pub mod signature;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]

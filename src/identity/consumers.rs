@@ -14,9 +14,10 @@ use crate::{
     caller::{Consumer, Groups},
     config::{
         self,
-        consumer::{ClaimValue, Credential},
+        consumer::{ClaimValue, Credential, SigningAlgorithm, SigningKey},
         problem::{Path, Problem},
     },
+    identity::signature::key::{Algorithm, Key, Keys},
     name::{ConsumerName, GroupName, IdentityName},
 };
 
@@ -28,6 +29,7 @@ pub struct Consumers {
     api_keys: HashMap<Digest, u32, ahash::RandomState>,
     /// Those that tokens of an identity are of.
     by_claims: BTreeMap<IdentityName, Arc<ByClaims>>,
+    signing: Keys<Arc<Consumer>>,
 }
 
 /// SHA-256 of an API key. Compared in constant time: where two digests begin to differ is told to nobody.
@@ -56,8 +58,13 @@ impl Consumers {
             .iter()
             .map(|(name, consumer)| Arc::new(Consumer { name: name.clone(), groups: interned.groups(&consumer.groups) }))
             .collect();
-        let mut tables =
-            Tables { consumers: Self { all, ..Self::default() }, claims: BTreeMap::new(), problems: Vec::new(), owners: config };
+        let mut tables = Tables {
+            consumers: Self { all, ..Self::default() },
+            claims: BTreeMap::new(),
+            problems: Vec::new(),
+            owners: config,
+            signing: HashMap::default(),
+        };
         for (index, consumer) in (0..).zip(config.values()) {
             for (at, credential) in consumer.credentials.iter().enumerate() {
                 tables.add(index, at, credential);
@@ -65,12 +72,20 @@ impl Consumers {
         }
         tables.consumers.api_keys.shrink_to_fit();
         tables.claims();
+        let signing = std::mem::take(&mut tables.signing).into_iter();
+        let holder = |index: u32| tables.consumers.all.get(index as usize).cloned();
+        tables.consumers.signing = Keys::new(signing.filter_map(|(id, (index, key))| Some((id.into(), key?, holder(index)?))));
         (tables.consumers, tables.problems)
     }
 
     pub fn named(&self, name: &ConsumerName) -> Option<&Arc<Consumer>> {
         let index = self.all.binary_search_by(|consumer| consumer.name.cmp(name)).ok()?;
         self.all.get(index)
+    }
+
+    /// The keys with which consumers sign requests.
+    pub fn signing(&self) -> &Keys<Arc<Consumer>> {
+        &self.signing
     }
 
     /// The consumer that has this API key.
@@ -100,6 +115,8 @@ struct Tables<'a> {
     consumers: Consumers,
     /// Consumers by the claims of their tokens.
     claims: BTreeMap<(&'a IdentityName, &'a BTreeMap<String, ClaimValue>), u32>,
+    /// By key id; without the key if it could not be read.
+    signing: HashMap<&'a str, (u32, Option<Key>), ahash::RandomState>,
     problems: Vec<Problem>,
     owners: &'a BTreeMap<ConsumerName, config::Consumer>,
 }
@@ -120,6 +137,7 @@ impl<'a> Tables<'a> {
                 let problem = Problem::error(at, "no claim is named, so every token would be of this consumer");
                 self.problems.push(problem.help("name one that only its tokens have: `{ azp: acme-client }`"));
             }
+            Credential::Signature(key) => self.add_signing(index, at, key),
             Credential::Jwt(token) => match self.claims.entry((&token.identity, &token.claim)) {
                 std::collections::btree_map::Entry::Vacant(free) => _ = free.insert(index),
                 std::collections::btree_map::Entry::Occupied(taken) => {
@@ -129,6 +147,25 @@ impl<'a> Tables<'a> {
                 }
             },
         }
+    }
+
+    fn add_signing(&mut self, index: u32, at: usize, signing: &'a SigningKey) {
+        let algorithm = match signing.algorithm {
+            SigningAlgorithm::HmacSha256 => Algorithm::HmacSha256,
+            SigningAlgorithm::EcdsaP256Sha256 => Algorithm::EcdsaP256Sha256,
+            SigningAlgorithm::Ed25519 => Algorithm::Ed25519,
+        };
+        if let Some((other, _)) = self.signing.get(&*signing.key_id) {
+            let same = |other: &Credential| matches!(other, Credential::Signature(key) if key.key_id == signing.key_id);
+            let problem = self.duplicate(index, at, *other, same);
+            return self.problems.push(problem);
+        }
+        let key = Key::read(algorithm, signing.key.reveal());
+        if let Err(fault) = &key {
+            let at = self.place(index, at).key("signature").key("key");
+            self.problems.push(Problem::error(at, fault.to_string()));
+        }
+        self.signing.insert(&signing.key_id, (index, key.ok()));
     }
 
     fn claims(&mut self) {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     introspect::Introspection,
     jwt::{Jwt, Keys},
+    session::Login,
 };
 use crate::{
     config::{
@@ -34,6 +35,7 @@ struct Kept {
 pub enum Identity {
     Jwt(Arc<Jwt>),
     Introspection(Arc<Introspection>),
+    Oidc(Arc<Login>),
 }
 
 /// What is known of an identity, for metrics.
@@ -85,6 +87,7 @@ impl Identities {
         self.0.iter().filter_map(|(name, kept)| match &kept.identity {
             Identity::Jwt(jwt) => Some((name, jwt.keys())),
             Identity::Introspection(_) => None,
+            Identity::Oidc(login) => Some((name, login.keys())),
         })
     }
 }
@@ -96,6 +99,7 @@ impl Identity {
                 let (tokens, looks) = (jwt.remembered().len(), jwt.remembered().looks());
                 Status { tokens, looks, keys: jwt.keys().is_fetched().then(|| jwt.keys().status()) }
             }
+            Self::Oidc(login) => Status { tokens: 0, looks: (0, 0), keys: Some(login.keys().status()) },
             Self::Introspection(introspection) => {
                 let remembered = introspection.remembered();
                 Status { tokens: remembered.len(), looks: remembered.looks(), keys: None }

@@ -7,6 +7,7 @@ pub mod jwt;
 pub mod introspect;
 pub mod signature;
 pub mod expression;
+pub mod session;
 pub mod token;
 pub mod claim;
 pub mod fields;

@@ -42,7 +42,7 @@ impl Guarded {
                 Place::Query(name) => Some(name.as_str().into()),
                 Place::Header(_) => None,
             },
-            Scheme::Jwt(_) | Scheme::Introspection(_) => None,
+            Scheme::Jwt(_) | Scheme::Introspection(_) | Scheme::Signature(_) | Scheme::Oidc(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
         parameters.sort();

@@ -8,7 +8,7 @@ use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::exchange::{Flag, Stop, UpstreamFault};
+use crate::exchange::{Flag, LoginFault, Stop, UpstreamFault};
 
 mod form;
 
@@ -127,6 +127,9 @@ pub fn told(stop: &Stop) -> Told {
             "Credentials cannot be verified at the moment. Try again later.",
             F::PolicyRefused,
         ),
+        Stop::Elsewhere(_) => told(S::FOUND, 16, "sign_in", "Found", "", F::PolicyRefused),
+        Stop::SignedOut(_) => told(S::OK, 0, "signed_out", "Signed out", "The session has ended.", F::None),
+        Stop::Login(fault) => login_told(*fault),
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
@@ -155,6 +158,25 @@ pub fn told(stop: &Stop) -> Told {
             "The gateway could not handle the request.",
             F::LocalFault,
         ),
+    }
+}
+
+fn login_told(fault: LoginFault) -> Told {
+    use Flag as F;
+    use StatusCode as S;
+    let told = |status, grpc, code, title, detail| Told { status, grpc, code, title, detail, flag: F::PolicyRefused };
+    match fault {
+        LoginFault::Invalid => told(
+            S::BAD_REQUEST,
+            16,
+            "login_invalid",
+            "Login failed",
+            "This is no answer to a login that this browser has begun. Begin again.",
+        ),
+        LoginFault::Denied => told(S::FORBIDDEN, 7, "login_denied", "Login denied", "The login was denied."),
+        LoginFault::Unavailable => {
+            told(S::SERVICE_UNAVAILABLE, 14, "login_unavailable", "Login unavailable", "Nobody can sign in at the moment.")
+        }
     }
 }
 
@@ -238,18 +260,31 @@ impl Reply {
     /// A header value that cannot be sent; none of ours is such.
     pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
-            Stop::Preflight => Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() },
+            Stop::Preflight | Stop::Elsewhere(_) => {
+                Self { head: ResponseHeader::build(told.status, Some(8))?, body: bytes::Bytes::new() }
+            }
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
         match stop {
             Stop::MethodNotAllowed(allow) => reply.head.insert_header(header::ALLOW, allow.clone())?,
             // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
             Stop::Tunnel => reply.head.insert_header(header::ALLOW, HeaderValue::from_static(""))?,
+            Stop::Elsewhere(elsewhere) => {
+                reply.head.insert_header(header::LOCATION, elsewhere.to.clone())?;
+                reply.set_cookies(&elsewhere.cookies)?;
+            }
+            Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             _ => {}
         }
         Ok(reply)
+    }
+
+    /// What is one browser's goes into no cache.
+    fn set_cookies(&mut self, cookies: &[HeaderValue]) -> pingora_core::Result<()> {
+        self.head.insert_header(header::CACHE_CONTROL, "no-store")?;
+        cookies.iter().try_for_each(|cookie| self.head.append_header(header::SET_COOKIE, cookie.clone()).map(drop))
     }
 
     /// One field each: some clients take a list of challenges for one (RFC 9110 §11.6.1 warns of it).

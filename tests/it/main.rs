@@ -29,6 +29,8 @@ mod observe;
 mod rotation;
 mod admin;
 mod auth;
+mod signed;
+mod login;
 mod jwt;
 mod introspection;
 mod oidc_provider;

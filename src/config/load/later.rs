@@ -4,14 +4,12 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "identity.*.oidc",
     "identity.*.forward",
     "identity.*.session_bridge",
     "plans",
     "consumers.*.plan",
     "consumers.*.credentials.*.basic",
     "consumers.*.credentials.*.client_certificate",
-    "consumers.*.credentials.*.signature",
     "cache",
     "stores",
     "upstreams.*.discover",
@@ -35,7 +33,7 @@ const POLICIES: &[&str] =
     &["authz", "cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] = &["basic", "client_certificate", "forward", "oidc", "session_bridge", "signature"];
+const SCHEMES: &[&str] = &["basic", "client_certificate", "forward", "session_bridge"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::signature::Signature;
 use crate::name::{ConsumerName, IdentityName};
 
 /// Who may pass: those who prove who they are. One scheme, or several under `any_of` or `all_of`.
@@ -66,6 +67,8 @@ pub enum Scheme {
     Jwt(IdentityName),
     Introspection(IdentityName),
     ApiKey(ApiKey),
+    Signature(Signature),
+    Oidc(IdentityName),
 }
 
 impl Scheme {
@@ -75,6 +78,8 @@ impl Scheme {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
             Self::ApiKey(_) => "api_key",
+            Self::Signature(_) => "signature",
+            Self::Oidc(_) => "oidc",
         }
     }
 }
@@ -97,6 +102,12 @@ struct AuthKeys {
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
+    /// A request signed with a key of a consumer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
+    /// A person who signed in with a browser at this identity, which must be one of kind `oidc`. Who did not is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<IdentityName>,
     /// The consumer that a request without any credential is taken for. A wrong credential is refused all the same. Absent: a
     /// credential is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,19 +130,27 @@ struct SchemeKeys {
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
+    /// A request signed with a key of a consumer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
+    /// A person who signed in with a browser at this identity, which must be one of kind `oidc`. Who did not is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<IdentityName>,
 }
 
 impl TryFrom<AuthKeys> for Auth {
     type Error = &'static str;
 
     fn try_from(keys: AuthKeys) -> Result<Self, &'static str> {
-        let AuthKeys { any_of, all_of, jwt, introspection, api_key, anonymous, mode } = keys;
-        let bare = SchemeKeys { jwt, introspection, api_key };
+        let AuthKeys { any_of, all_of, jwt, introspection, api_key, signature, oidc, anonymous, mode } = keys;
+        let bare = SchemeKeys { jwt, introspection, api_key, signature, oidc };
         let schemes = match (any_of, all_of, bare.listed().as_slice()) {
             (Some(any), None, []) => Schemes::Any(any),
             (None, Some(all), []) => Schemes::All(all),
             (None, None, [one]) => Schemes::One(one.clone()),
-            _ => return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`"),
+            _ => {
+                return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, `signature`, `oidc`");
+            }
         };
         Ok(Self { schemes, anonymous, mode })
     }
@@ -145,8 +164,8 @@ impl From<Auth> for AuthKeys {
             Schemes::Any(any) => Self { any_of: Some(any), ..around },
             Schemes::All(all) => Self { all_of: Some(all), ..around },
             Schemes::One(one) => {
-                let SchemeKeys { jwt, introspection, api_key } = one.into();
-                Self { jwt, introspection, api_key, ..around }
+                let SchemeKeys { jwt, introspection, api_key, signature, oidc } = one.into();
+                Self { jwt, introspection, api_key, signature, oidc, ..around }
             }
         }
     }
@@ -155,8 +174,14 @@ impl From<Auth> for AuthKeys {
 impl SchemeKeys {
     /// Every scheme that is named.
     fn listed(self) -> Vec<Scheme> {
-        let Self { jwt, introspection, api_key } = self;
-        let listed = [jwt.map(Scheme::Jwt), introspection.map(Scheme::Introspection), api_key.map(Scheme::ApiKey)];
+        let Self { jwt, introspection, api_key, signature, oidc } = self;
+        let listed = [
+            jwt.map(Scheme::Jwt),
+            introspection.map(Scheme::Introspection),
+            api_key.map(Scheme::ApiKey),
+            signature.map(Scheme::Signature),
+            oidc.map(Scheme::Oidc),
+        ];
         listed.into_iter().flatten().collect()
     }
 }
@@ -165,8 +190,8 @@ impl TryFrom<SchemeKeys> for Scheme {
     type Error = &'static str;
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
-        let [one] =
-            <[Self; 1]>::try_from(keys.listed()).map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`")?;
+        let [one] = <[Self; 1]>::try_from(keys.listed())
+            .map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`, `signature`, `oidc`")?;
         Ok(one)
     }
 }
@@ -177,6 +202,8 @@ impl From<Scheme> for SchemeKeys {
             Scheme::Jwt(name) => Self { jwt: Some(name), ..Self::default() },
             Scheme::Introspection(name) => Self { introspection: Some(name), ..Self::default() },
             Scheme::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
+            Scheme::Signature(signature) => Self { signature: Some(signature), ..Self::default() },
+            Scheme::Oidc(name) => Self { oidc: Some(name), ..Self::default() },
         }
     }
 }

@@ -32,6 +32,8 @@ use crate::{
     units::Duration,
 };
 
+mod oidc;
+
 /// Longest wait for a key set or a discovery document.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -81,6 +83,13 @@ pub fn identity(
         }
         config::Identity::Introspection(settings) => {
             of_introspection(name, settings, at, &mut problems).map(Identity::Introspection)
+        }
+        config::Identity::Oidc(settings) => {
+            let ended = match before {
+                Some((_, Identity::Oidc(login))) => Some(login.ended().clone()),
+                _ => None,
+            };
+            oidc::login(name, settings, ended, at, &mut problems).map(Identity::Oidc)
         }
     };
     identity.filter(|_| problems.is_empty()).ok_or(problems)

@@ -116,6 +116,12 @@ pub struct Keys<H> {
     lot: RandomState,
 }
 
+impl<H: Clone> Default for Keys<H> {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
 impl<H: Clone> Keys<H> {
     /// Of two keys with one id the last counts: refuse that before.
     pub fn new(keys: impl IntoIterator<Item = (Box<str>, Key, H)>) -> Self {

@@ -11,6 +11,7 @@ use super::{Scheme, Verdict};
 use crate::{
     caller::{Caller, Reason},
     config::{
+        self,
         problem::{Path, Problem},
         suggest::suggest,
     },
@@ -39,26 +40,17 @@ impl Bearer {
     /// # Errors
     /// There is no identity of this name, or it is of another kind.
     pub fn compile(scheme: &'static str, name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
-        let config = ground.loaded.config.identity.get(name);
-        match (config, ground.identities.named(name)) {
-            (Some(config), _) if config.key() != scheme => {
-                let help = format!("write `{}: {name}`", config.key());
-                Err(vec![Problem::error(path.clone(), format!("`{name}` is an identity of another kind")).help(help)])
-            }
-            (Some(config), Some(identity)) => {
-                let consumers = ground.consumers.of_identity(name);
-                Ok(Self { scheme, identity: identity.clone(), keep: config.keep(), consumers })
-            }
-            // What is wrong with it is told where it stands.
-            _ if ground.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
-            _ => Err(vec![unknown(name, path, ground)]),
-        }
+        let (config, identity) = identity_of_kind(scheme, name, path, ground)?;
+        let consumers = ground.consumers.of_identity(name);
+        Ok(Self { scheme, identity: identity.clone(), keep: config.keep(), consumers })
     }
 
     async fn judge(&self, token: &[u8]) -> Result<Arc<Verified>, Reason> {
         match &self.identity {
             Identity::Jwt(jwt) => jwt.authenticate(token, SystemTime::now).await,
             Identity::Introspection(introspection) => introspection.authenticate(token, SystemTime::now).await,
+            // `compile` takes none such.
+            Identity::Oidc(_) => Err(Reason::Unknown),
         }
     }
 
@@ -124,6 +116,29 @@ fn bearer(field: &[u8]) -> Option<&[u8]> {
         [] => scheme.eq_ignore_ascii_case(BARE.as_bytes()).then_some(rest),
         [b' ' | b'\t', ..] => scheme.eq_ignore_ascii_case(BARE.as_bytes()).then(|| rest.trim_ascii()),
         _ => None,
+    }
+}
+
+/// The identity of this name, with its settings.
+///
+/// # Errors
+/// There is none, or it is of another kind.
+pub(super) fn identity_of_kind<'g>(
+    scheme: &'static str,
+    name: &IdentityName,
+    path: &Path,
+    ground: &Ground<'g>,
+) -> Result<(&'g config::Identity, &'g Identity), Vec<Problem>> {
+    let config = ground.loaded.config.identity.get(name);
+    match (config, ground.identities.named(name)) {
+        (Some(config), _) if config.key() != scheme => {
+            let help = format!("write `{}: {name}`", config.key());
+            Err(vec![Problem::error(path.clone(), format!("`{name}` is an identity of another kind")).help(help)])
+        }
+        (Some(config), Some(identity)) => Ok((config, identity)),
+        // What is wrong with it is told where it stands.
+        _ if ground.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
+        _ => Err(vec![unknown(name, path, ground)]),
     }
 }
 

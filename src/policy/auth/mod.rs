@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use pingora_http::RequestHeader;
+use http::{HeaderValue, header};
+use pingora_http::{RequestHeader, ResponseHeader};
 
-use self::{api_key::ApiKey, bearer::Bearer};
+use self::{api_key::ApiKey, bearer::Bearer, login::Login, signature::Signature};
 use super::{Policy, chain::Ground};
 use crate::{
     caller::{Caller, Consumer, Reason, Refusal},
@@ -17,12 +17,15 @@ use crate::{
         problem::{Path, Problem},
         suggest::suggest,
     },
-    exchange::{Facts, Inbound, Stop},
+    exchange::{Facts, Held, Inbound, Stop},
+    identity::identities::Identity,
     observe::metrics::AuthMetrics,
 };
 
 pub mod api_key;
 pub mod bearer;
+pub mod login;
+pub mod signature;
 
 /// A scheme, compiled for the place where its credential stands. Those that need no waiting do not wait.
 trait Scheme: Send + Sync {
@@ -48,12 +51,26 @@ enum Verdict {
     Accepted(Caller),
     /// It has a credential that proves nothing.
     Refused(Reason),
+    /// It has no credential; this is where the client can get one.
+    Invited(Stop),
+    /// It goes no further, whatever else it has.
+    Stopped(Reason, Stop),
 }
 
 /// Every scheme. No pointer to one, so that what needs no waiting costs no allocation.
 enum AnyScheme {
     ApiKey(ApiKey),
     Bearer(Bearer),
+    Signature(Signature),
+    Login(Login),
+}
+
+/// What the policy remembers about one request.
+#[derive(Debug, Default)]
+pub struct Memo {
+    pub held: Held,
+    /// For the browser: its session, renewed.
+    pub cookies: Vec<HeaderValue>,
 }
 
 impl AnyScheme {
@@ -62,16 +79,25 @@ impl AnyScheme {
             config::Scheme::ApiKey(key) => {
                 ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey).map_err(|problem| vec![problem])
             }
+            config::Scheme::Oidc(name) => match bearer::identity_of_kind("oidc", name, path, ground)? {
+                (_, Identity::Oidc(login)) => Ok(Self::Login(Login::new(login.clone(), ground.consumers.of_identity(name)))),
+                _ => Err(Vec::new()),
+            },
+            config::Scheme::Signature(signature) => {
+                Signature::compile(signature, path, ground.consumers, ground.replays).map(Self::Signature)
+            }
             config::Scheme::Jwt(name) | config::Scheme::Introspection(name) => {
                 Bearer::compile(config.key(), name, path, ground).map(Self::Bearer)
             }
         }
     }
 
-    async fn verify(&self, inbound: &Inbound<'_>) -> Verdict {
+    async fn verify(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Verdict {
         match self {
             Self::ApiKey(scheme) => scheme.verify(inbound).await,
             Self::Bearer(scheme) => scheme.verify(inbound).await,
+            Self::Signature(scheme) => scheme.verify(inbound, &memo.held),
+            Self::Login(scheme) => scheme.verify(inbound, memo).await,
         }
     }
 
@@ -79,6 +105,8 @@ impl AnyScheme {
         match self {
             Self::ApiKey(scheme) => scheme.challenge(refused),
             Self::Bearer(scheme) => scheme.challenge(refused),
+            Self::Signature(scheme) => scheme.challenge(),
+            Self::Login(scheme) => scheme.challenge(),
         }
     }
 
@@ -86,6 +114,23 @@ impl AnyScheme {
         match self {
             Self::ApiKey(scheme) => scheme.strip(head),
             Self::Bearer(scheme) => scheme.strip(head),
+            Self::Signature(scheme) => {
+                scheme.strip(head);
+                Ok(())
+            }
+            Self::Login(scheme) => scheme.strip(head),
+        }
+    }
+
+    const fn may_hold(&self) -> bool {
+        matches!(self, Self::Signature(_) | Self::Login(_))
+    }
+
+    fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
+        match self {
+            Self::ApiKey(_) | Self::Bearer(_) => false,
+            Self::Signature(scheme) => scheme.wants_body(inbound, &memo.held),
+            Self::Login(scheme) => scheme.wants_body(inbound),
         }
     }
 }
@@ -118,6 +163,8 @@ struct Refused {
     /// The scheme at fault, by its place; none if there is no credential at all.
     by: Option<usize>,
     reason: Reason,
+    /// What the client is told in the place of challenges.
+    stop: Option<Stop>,
 }
 
 /// The scheme of a request that is taken for the anonymous consumer's.
@@ -156,40 +203,55 @@ impl Auth {
         if problems.is_empty() { Ok(auth) } else { Err(problems) }
     }
 
+    /// Whether a request's body may be needed before it is judged.
+    pub fn may_hold(&self) -> bool {
+        self.schemes.iter().any(|counted| counted.scheme.may_hold())
+    }
+
+    pub fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
+        self.schemes.iter().any(|counted| counted.scheme.wants_body(inbound, memo))
+    }
+
     /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm.
-    async fn any(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
-        let mut refused = Refused { by: None, reason: Reason::Missing };
+    async fn any(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(usize, Caller), Refused> {
+        let mut refused = Refused { by: None, reason: Reason::Missing, stop: None };
         for (at, counted) in self.schemes.iter().enumerate() {
-            match counted.scheme.verify(inbound).await {
+            match counted.scheme.verify(inbound, memo).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
-                Verdict::Refused(reason) if refused.by.is_none() => refused = Refused { by: Some(at), reason },
-                Verdict::Refused(_) | Verdict::Absent => {}
+                Verdict::Stopped(reason, stop) => return Err(Refused { by: Some(at), reason, stop: Some(stop) }),
+                Verdict::Refused(reason) if refused.by.is_none() => refused = Refused { by: Some(at), reason, stop: None },
+                Verdict::Invited(stop) if refused.by.is_none() && refused.stop.is_none() => refused.stop = Some(stop),
+                Verdict::Refused(_) | Verdict::Absent | Verdict::Invited(_) => {}
             }
         }
         Err(refused)
     }
 
     /// Every scheme must be satisfied, and none may speak of another consumer than the others.
-    async fn all(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
+    async fn all(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(usize, Caller), Refused> {
         let mut together: Option<Caller> = None;
-        let mut absent = None;
+        let (mut absent, mut invited) = (None, None);
         for (at, counted) in self.schemes.iter().enumerate() {
-            let refused = |reason| Refused { by: Some(at), reason };
-            match counted.scheme.verify(inbound).await {
+            let refused = |reason| Refused { by: Some(at), reason, stop: None };
+            match counted.scheme.verify(inbound, memo).await {
                 Verdict::Accepted(caller) => {
                     together = Some(joined(together, caller).ok_or_else(|| refused(Reason::Conflict))?);
                 }
                 Verdict::Refused(reason) => return Err(refused(reason)),
+                Verdict::Stopped(reason, stop) => return Err(Refused { stop: Some(stop), ..refused(reason) }),
                 Verdict::Absent => absent = absent.or(Some(at)),
+                Verdict::Invited(stop) => (absent, invited) = (absent.or(Some(at)), invited.or(Some(stop))),
             }
         }
         match (together, absent) {
             (Some(caller), None) => Ok((0, caller)),
-            (together, absent) => Err(Refused { by: absent.filter(|_| together.is_some()), reason: Reason::Missing }),
+            (together, absent) => {
+                Err(Refused { by: absent.filter(|_| together.is_some()), reason: Reason::Missing, stop: invited })
+            }
         }
     }
 
-    fn refuse(&self, refused: &Refused, inbound: &mut Inbound<'_>) -> Result<(), Stop> {
+    fn refuse(&self, mut refused: Refused, inbound: &mut Inbound<'_>) -> Result<(), Stop> {
         let by = refused.by.and_then(|at| self.schemes.get(at));
         if let (None, Some(consumer)) = (by, &self.anonymous) {
             self.bare.accepted();
@@ -200,10 +262,11 @@ impl Auth {
         let shadow = self.mode == Mode::Shadow;
         let refusal = Refusal { by: by.map_or(NO_SCHEME, |by| by.name), reason: refused.reason.word(), shadow };
         inbound.caller.refusal = Some(refusal);
-        match refused.reason {
+        match (refused.stop.take(), refused.reason) {
             _ if shadow => Ok(()),
-            Reason::Unavailable => Err(Stop::AuthUnavailable),
-            _ => Err(Stop::Unauthenticated(self.challenges(refused))),
+            (Some(stop), _) => Err(stop),
+            (None, Reason::Unavailable | Reason::Full) => Err(Stop::AuthUnavailable),
+            (None, _) => Err(Stop::Unauthenticated(self.challenges(&refused))),
         }
     }
 
@@ -222,12 +285,12 @@ impl Auth {
 }
 
 impl Policy for Auth {
-    type Memo = ();
+    type Memo = Memo;
 
-    async fn request(&self, inbound: &mut Inbound<'_>, (): &mut ()) -> Result<(), Stop> {
+    async fn request(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<(), Stop> {
         let judged = match self.needs {
-            Needs::Any => self.any(inbound).await,
-            Needs::All => self.all(inbound).await,
+            Needs::Any => self.any(inbound, memo).await,
+            Needs::All => self.all(inbound, memo).await,
         };
         match judged {
             Ok((at, caller)) => {
@@ -235,12 +298,24 @@ impl Policy for Auth {
                 *inbound.caller = caller;
                 Ok(())
             }
-            Err(refused) => self.refuse(&refused, inbound),
+            Err(refused) => self.refuse(refused, inbound),
         }
     }
 
+    /// A session that was renewed goes to the browser, and into no cache.
+    fn response(&self, head: &mut ResponseHeader, _: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        let fault = |error| Stop::Fault(anyhow::anyhow!("cookies: {error}"));
+        if !memo.cookies.is_empty() {
+            head.insert_header(header::CACHE_CONTROL, "no-store").map_err(fault)?;
+        }
+        for cookie in memo.cookies.drain(..) {
+            head.append_header(header::SET_COOKIE, cookie).map_err(fault)?;
+        }
+        Ok(())
+    }
+
     /// In its trial the policy changes nothing for the service, which may still look at the credentials itself.
-    fn upstream_request(&self, head: &mut RequestHeader, _: &Facts, (): &mut ()) -> Result<(), Stop> {
+    fn upstream_request(&self, head: &mut RequestHeader, _: &Facts, _: &mut Memo) -> Result<(), Stop> {
         match self.mode {
             Mode::Enforce => self.schemes.iter().try_for_each(|counted| counted.scheme.strip(head)),
             Mode::Shadow => Ok(()),
