@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use crate::{
     caller::Caller,
     config::{
-        Config,
+        Config, Identity,
         policy::{
             Policies, Switch,
             auth::{Place, Scheme},
@@ -45,6 +45,9 @@ impl Guarded {
             Scheme::Jwt(_) | Scheme::Introspection(_) | Scheme::Signature(_) | Scheme::Oidc(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
+        // With which the provider sends people back.
+        let has_logins = config.identity.values().any(|identity| matches!(identity, Identity::Oidc(_)));
+        parameters.extend(has_logins.then(|| Box::from("code")));
         parameters.sort();
         parameters.dedup();
         let told = config.identity.values().flat_map(|identity| identity.forward().values());

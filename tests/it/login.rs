@@ -142,6 +142,8 @@ fn a_person_signs_in_and_the_service_is_told() {
     let request = service.last();
     assert_eq!((request.field("x-user-id"), request.field("cookie")), (Some("ada"), Some("theme=dark")));
     assert_eq!(gateway.logged_path("/page")["status"], 302);
+    let query = gateway.logged_path("/callback")["query"].to_string();
+    assert!(query.contains("code=***"), "{query}");
     assert_eq!(browser.ask(&gateway, "POST /form").status, 200);
     assert_eq!(browser.ask(&gateway, "GET /both").status, 200);
 }
@@ -152,7 +154,7 @@ fn who_has_no_session_reaches_no_service() {
     let gateway = Gateway::start(&provider.config(&service, &format!("\"{SECRET}\"")));
     for (head, status) in [
         ("GET / HTTP/1.1\nHost: a", 302),
-        ("GET / HTTP/1.1\nHost: a\nCookie: session=AAAA", 302),
+        ("GET / HTTP/1.1\nHost: a\nCookie: banyan_session=AAAA", 302),
         ("POST / HTTP/1.1\nHost: a", 401),
         ("GET / HTTP/1.1\nHost: a\nAccept: application/json", 401),
         ("GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-Fetch-Mode: websocket", 401),
@@ -167,7 +169,7 @@ fn who_has_no_session_reaches_no_service() {
         assert_eq!(response.status, status, "{head}: {}", response.text());
     }
     let response = gateway.ask("POST / HTTP/1.1\nHost: a");
-    assert_eq!(response.field("www-authenticate"), Some("Cookie cookie-name=\"__Host-session\""));
+    assert_eq!(response.field("www-authenticate"), Some("Cookie cookie-name=\"__Host-banyan_session\""));
     assert_eq!(service.count(), 1);
 }
 

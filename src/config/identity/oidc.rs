@@ -84,7 +84,7 @@ fn algorithms() -> Vec<Algorithm> {
 }
 
 fn cookie() -> String {
-    "session".to_owned()
+    "banyan_session".to_owned()
 }
 
 const fn lifetime() -> Duration {

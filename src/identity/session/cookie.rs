@@ -10,6 +10,9 @@ const VALUE_MAX: usize = 3_800;
 /// Most pieces of one value. With the others they make a header section that services still take.
 const PIECES_MAX: usize = 5;
 
+/// How much of a login's `state` is in the name of its cookie.
+pub const LOGIN_LEN: usize = 8;
+
 /// The name of a cookie, by the scheme on which it is sent: over TLS no other host can have set one of its name.
 #[derive(Clone, Debug)]
 pub struct Name {
@@ -36,10 +39,15 @@ impl Name {
         }
     }
 
-    /// Whether a cookie is this one, a piece of it, or one that begins with it and a `-`.
+    /// Whether a cookie is this one, a piece of it (`.0`), or one of a login that has begun (`-` and eight characters).
     pub fn owns(&self, cookie: &str) -> bool {
         let bare = cookie.strip_prefix("__Host-").unwrap_or(cookie);
-        bare.strip_prefix(&*self.plain).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+        bare.strip_prefix(&*self.plain).is_some_and(|rest| match rest.as_bytes() {
+            [] => true,
+            [b'.', piece] => piece.is_ascii_digit(),
+            [b'-', login @ ..] => login.len() == LOGIN_LEN,
+            _ => false,
+        })
     }
 }
 
@@ -169,8 +177,9 @@ mod tests {
         let name = Name::new("session");
         let ours = |cookie: &str| name.owns(cookie);
         assert_eq!(
-            without(&headers(&["a=1; __Host-session=x; session.0=y; session-ab=z; sessions=2"]), ours).unwrap(),
-            "a=1; sessions=2"
+            without(&headers(&["a=1; __Host-session=x; session.0=y; session-abcdefgh=z; sessions=2; session-id=3"]), ours)
+                .unwrap(),
+            "a=1; sessions=2; session-id=3"
         );
         assert_eq!(without(&headers(&["a=1", "session=x"]), ours).unwrap(), "a=1");
         assert_eq!(without(&headers(&["session=x"]), ours).unwrap(), "");

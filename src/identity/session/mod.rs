@@ -330,7 +330,7 @@ impl Login {
 
     /// Each login has its own cookie, so that tabs do not disturb each other.
     fn begun_name(&self, channel: Channel, state: &str) -> String {
-        format!("{}-{}", self.settings.cookie.on(channel), state.get(..8).unwrap_or(state))
+        format!("{}-{}", self.settings.cookie.on(channel), state.get(..cookie::LOGIN_LEN).unwrap_or(state))
     }
 
     fn forget_begun(&self, visit: &Visit<'_>) -> Vec<HeaderValue> {

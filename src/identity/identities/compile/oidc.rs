@@ -109,7 +109,7 @@ fn check(oidc: &Oidc, redirect: Option<&Url>, at: &Path, found: Found<'_>) {
     }
     if !is_cookie_name(&oidc.cookie) {
         let problem = Problem::error(at.key("cookie"), format!("`{}` is no name of a cookie", oidc.cookie));
-        found.push(problem.help("letters, digits and `_`, such as `session`"));
+        found.push(problem.help("letters, digits and `_`, such as `banyan_session`"));
     }
     let paths = [("logout_path", &oidc.logout_path), ("backchannel_logout_path", &oidc.backchannel_logout_path)];
     let mut taken = vec![redirect.map_or("", Url::path)];
