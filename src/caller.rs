@@ -101,8 +101,12 @@ pub enum Reason {
     Repeated,
     /// Nobody has it.
     Unknown,
+    /// It is not the one of who is named.
+    Wrong,
     /// Two credentials are of different consumers.
     Conflict,
+    /// It could not be looked at: too many are.
+    Busy,
     /// Longer than any that is read.
     TooLarge,
     /// A token that is no signed token of three parts, with JSON in which no key stands twice.
@@ -145,12 +149,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Missing,
         Self::Malformed,
         Self::Repeated,
         Self::Unknown,
+        Self::Wrong,
         Self::Conflict,
+        Self::Busy,
         Self::TooLarge,
         Self::Unreadable,
         Self::Algorithm,
@@ -173,6 +179,11 @@ impl Reason {
         Self::Denied,
     ];
 
+    /// Whether it says nothing of the credential, which may be right.
+    pub const fn is_undecided(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable | Self::Full)
+    }
+
     /// The word in logs and metrics.
     pub const fn word(self) -> &'static str {
         match self {
@@ -180,7 +191,9 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Repeated => "repeated",
             Self::Unknown => "unknown",
+            Self::Wrong => "wrong",
             Self::Conflict => "conflict",
+            Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
             Self::Algorithm => "algorithm",
@@ -201,6 +214,30 @@ impl Reason {
             Self::Replayed => "replayed",
             Self::Full => "full",
             Self::Denied => "denied",
+        }
+    }
+}
+
+/// What a caller would need to do what it asked for. For logs and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lack {
+    Scopes,
+    Roles,
+    Groups,
+    Claims,
+}
+
+impl Lack {
+    /// Every one, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims];
+
+    /// The word in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Scopes => "scopes",
+            Self::Roles => "roles",
+            Self::Groups => "groups",
+            Self::Claims => "claims",
         }
     }
 }
@@ -232,6 +269,9 @@ mod tests {
     fn reasons_stand_at_their_index() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{reason:?}");
+        }
+        for (index, lack) in Lack::ALL.into_iter().enumerate() {
+            assert_eq!(lack as usize, index, "{lack:?}");
         }
     }
 }

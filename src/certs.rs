@@ -23,6 +23,7 @@ mod names;
 mod staple;
 mod tickets;
 mod client;
+pub mod subject;
 mod session;
 
 pub use self::{

@@ -107,8 +107,8 @@ pub enum Stop {
     HeadersTooLarge,
     /// The request does not prove who calls; by these challenges it may (RFC 9110 §11.6.1).
     Unauthenticated(Vec<HeaderValue>),
-    /// Who vouches for callers could not be asked, so nothing is known of this one.
-    AuthUnavailable,
+    /// Whether the request proves who calls could not be found out.
+    Undecided,
     /// The browser is sent elsewhere to sign in, or back.
     Elsewhere(Box<Elsewhere>),
     /// A session was ended; the browser forgets its cookies.

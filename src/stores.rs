@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crate::{
     certs::Showcase,
     config::Config,
-    identity::{Identities, signature::replay::Replays},
+    identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -24,6 +24,8 @@ pub struct Stores {
     pub metrics: Arc<Metrics>,
     /// Absent: the access log is `off`.
     pub access_log: Option<Sink>,
+    /// Passwords that were proven, and the turns in which they are verified.
+    pub passwords: Arc<Passwords>,
     /// Cloned by each request, so its count tells how many there are.
     carried: Carried,
     /// Cloned by each connection of a client, and by the listeners while they take more.
@@ -45,6 +47,8 @@ pub type Held = Arc<()>;
 pub enum StoresError {
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    #[error(transparent)]
+    Passwords(#[from] NoRandomness),
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
@@ -73,6 +77,7 @@ impl Stores {
             identities: ArcSwap::default(),
             metrics: Arc::new(Metrics::new(&config.observe.metrics)?),
             access_log: None,
+            passwords: Arc::new(Passwords::new()?),
             carried: Carried::default(),
             held: Held::default(),
             replays: Arc::default(),

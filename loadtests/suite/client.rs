@@ -52,6 +52,15 @@ impl Ask {
         Self { path: path.to_owned(), body: Bytes::new(), raw, status: 200, length }
     }
 
+    /// A GET with this header field.
+    pub fn get_with(path: &str, field: (&'static str, &str), length: usize) -> Self {
+        let (name, value) = field;
+        let raw =
+            format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: loadtest\r\nAccept: */*\r\n{name}: {value}\r\n\r\n")
+                .into_bytes();
+        Self { raw, ..Self::get(path, length) }
+    }
+
     /// The same as a POST with so many bytes of body.
     pub fn post(path: &str, body: usize, length: usize) -> Self {
         let head = format!(

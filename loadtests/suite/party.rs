@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
 
 use super::{
     identity::{HOST, Identity},
@@ -46,6 +47,8 @@ pub enum Kind {
 pub struct Setup {
     /// How many routes there are, `/r0/**` and so on, all others being answered with 404. With none, one takes everything.
     pub routes: usize,
+    /// Consumers who each have an API key, which is then asked for. Of HAProxy: a map of the keys' digests.
+    pub consumers: usize,
     /// The services are looked after: who does not answer gets nothing.
     pub is_watching: bool,
     /// Public key, in PEM, of the issuer of the tokens without which nothing is to be had. Absent: everybody may ask.
@@ -281,7 +284,24 @@ impl Filling<'_> {
             ("callers", if self.setup.issuer.is_some() { CALLERS } else { "" }.to_owned()),
             ("health", if self.setup.is_watching { health } else { "" }.to_owned()),
             ("routes", routes),
+            ("consumers", self.consumers()),
         ]
+    }
+
+    fn consumers(&self) -> String {
+        if self.setup.consumers == 0 {
+            return String::new();
+        }
+        let mut text = "policies: { auth: { api_key: { header: X-Api-Key } } }\nconsumers:\n".to_owned();
+        for number in 0..self.setup.consumers {
+            let digest = Sha256::digest(api_key(number));
+            let _ = writeln!(
+                text,
+                "  c{number}: {{ groups: [g{}], credentials: [{{ api_key: {{ sha256: \"{digest:x}\" }} }}] }}",
+                number % 10
+            );
+        }
+        text
     }
 
     fn nginx(&self, is_logging: bool) -> Vec<(&'static str, String)> {
@@ -314,9 +334,24 @@ impl Filling<'_> {
                 "    http-request return status 404 unless {{ path,map_beg({map}) -m found }}\n    use_backend %[path,map_beg({map})]"
             );
         }
+        if self.setup.consumers > 0 {
+            let map = self.folder.join("keys.map");
+            let keys = (0..self.setup.consumers).map(|number| format!("{:X} c{number}", Sha256::digest(api_key(number))));
+            let _ = fs::write(&map, keys.collect::<Vec<_>>().join("\n"));
+            let found = format!("req.hdr(X-Api-Key),sha2(256),hex,map_str({})", map.display());
+            let _ = write!(
+                routes,
+                "    http-request return status 401 unless {{ {found} -m found }}\n    http-request set-header X-Consumer %[{found}]\n    http-request del-header X-Api-Key"
+            );
+        }
         let tokens = if self.setup.issuer.is_some() { TOKENS } else { "" }.to_owned();
         vec![("servers", servers), ("tokens", tokens), ("routes", routes)]
     }
+}
+
+/// The API key of a consumer of this number, as long as `banyan key new` makes them.
+pub fn api_key(number: usize) -> String {
+    format!("banyan_{number:049}")
 }
 
 /// Ports of loopback that nobody has.

@@ -4,10 +4,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A running process. It is killed when this is dropped, and when the thread that started it ends, however that comes.
 pub struct Process {
@@ -71,8 +72,24 @@ impl Process {
     }
 }
 
+/// How long a build that counts what it does (`packaging/profile`) may take to write it down at its end.
+const COUNTED_MAX: Duration = Duration::from_secs(5);
+
+impl Process {
+    fn end(&mut self) {
+        let told = Instant::now();
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        while self.is_running() && told.elapsed() < COUNTED_MAX {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
+            self.end();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -7,6 +7,7 @@ use rustls::{
     pki_types::CertificateDer,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
+use sha2::{Digest, Sha256};
 use x509_parser::{
     asn1_rs::ToDer,
     oid_registry::{self as oids, Oid},
@@ -70,10 +71,12 @@ pub struct Client {
     pub serial: String,
     /// When the certificate is valid.
     pub span: Span,
+    /// SHA-256 of the leaf.
+    pub fingerprint: [u8; 32],
 }
 
 /// One name of a client.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum AltName {
     Dns(String),
     Email(String),
@@ -91,6 +94,7 @@ impl Client {
     /// The leaf is missing or not one of X.509.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, ClientError> {
         let leaf = chain.first().ok_or(ClientError)?;
+        let fingerprint = Sha256::digest(leaf).into();
         let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| ClientError)?;
         let organization = leaf.subject().iter_organization().filter_map(|part| part.as_str().ok());
         Ok(Self {
@@ -99,12 +103,25 @@ impl Client {
             organization: organization.map(str::to_owned).reduce(|before, part| before + &part),
             serial: leaf.raw_serial_as_string(),
             span: Span::of(&leaf),
+            fingerprint,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
         })
     }
 }
 
 impl AltName {
+    /// A name with its kind before it, as OpenSSL writes it: `DNS:…`, `URI:…`, `email:…`, `IP:…`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty())?;
+        match kind.to_ascii_lowercase().as_str() {
+            "dns" => Some(Self::Dns(name.to_ascii_lowercase())),
+            "uri" => Some(Self::Uri(name.to_owned())),
+            "email" => Some(Self::Email(name.to_owned())),
+            "ip" => name.parse().ok().map(Self::Address),
+            _ => None,
+        }
+    }
+
     fn of(name: &GeneralName<'_>) -> Option<Self> {
         match name {
             GeneralName::DNSName(name) => Some(Self::Dns(name.to_ascii_lowercase())),
@@ -140,9 +157,13 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// The table of RFC 4514 §3.
 fn keyword(kind: &Oid<'_>) -> Option<&'static str> {
-    let known = [
+    keywords().into_iter().find(|(oid, _)| oid == kind).map(|(_, keyword)| keyword)
+}
+
+/// The table of RFC 4514 §3.
+pub(super) fn keywords() -> [(Oid<'static>, &'static str); 9] {
+    [
         (oids::OID_X509_COMMON_NAME, "CN"),
         (oids::OID_X509_LOCALITY_NAME, "L"),
         (oids::OID_X509_STATE_OR_PROVINCE_NAME, "ST"),
@@ -152,12 +173,11 @@ fn keyword(kind: &Oid<'_>) -> Option<&'static str> {
         (oids::OID_X509_STREET_ADDRESS, "STREET"),
         (oids::OID_DOMAIN_COMPONENT, "DC"),
         (oids::OID_USERID, "UID"),
-    ];
-    known.into_iter().find(|(oid, _)| oid == kind).map(|(_, keyword)| keyword)
+    ]
 }
 
 /// A value in which nothing can be taken for another part of the name (RFC 4514 §2.4). Control characters are written as numbers too.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let last = text.chars().count().saturating_sub(1);
     text.chars().enumerate().fold(String::with_capacity(text.len()), |mut written, (at, c)| {
         let is_edge = (c == ' ' && (at == 0 || at == last)) || (c == '#' && at == 0);

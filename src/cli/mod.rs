@@ -18,6 +18,7 @@ pub mod completions;
 pub mod demo;
 mod exit;
 pub mod explain;
+pub mod key;
 pub mod man;
 pub mod reload;
 pub mod run;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Demo(demo::Demo),
+    Key(key::Key),
     Schema(schema::Schema),
     Version(version::Version),
     Completions(completions::Completions),
@@ -92,6 +94,7 @@ impl Command {
             Self::Check(check) => check.execute(),
             Self::Explain(explain) => explain.execute(),
             Self::Demo(demo) => demo.execute(),
+            Self::Key(key) => key.execute(),
             Self::Schema(schema) => schema.execute(),
             Self::Version(version) => version.execute(),
             Self::Completions(completions) => completions.execute(),

@@ -33,7 +33,22 @@ pub struct Consumer {
 pub enum Credential {
     ApiKey(ApiKey),
     Jwt(TokenClaims),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
     Signature(SigningKey),
+}
+
+impl Credential {
+    /// The key by which the file names its kind, as the scheme that reads it.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::ApiKey(_) => "api_key",
+            Self::Jwt(_) => "jwt",
+            Self::Basic(_) => "basic",
+            Self::ClientCertificate(_) => "client_certificate",
+            Self::Signature(_) => "signature",
+        }
+    }
 }
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -46,6 +61,12 @@ struct CredentialKeys {
     /// A token of an identity whose claims are these. It may be one that is introspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jwt: Option<TokenClaims>,
+    /// A user and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    basic: Option<Basic>,
+    /// A certificate that a client shows to a listener with `client_auth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<ClientCertificate>,
     /// A key with which it signs requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<SigningKey>,
@@ -55,21 +76,24 @@ impl TryFrom<CredentialKeys> for Credential {
     type Error = &'static str;
 
     fn try_from(keys: CredentialKeys) -> Result<Self, &'static str> {
-        match (keys.api_key, keys.jwt, keys.signature) {
-            (Some(key), None, None) => Ok(Self::ApiKey(key)),
-            (None, Some(claims), None) => Ok(Self::Jwt(claims)),
-            (None, None, Some(key)) => Ok(Self::Signature(key)),
-            _ => Err("expected exactly one of `api_key`, `jwt`, `signature`"),
-        }
+        let CredentialKeys { api_key, jwt, basic, client_certificate, signature } = keys;
+        let (api_key, jwt, basic) = (api_key.map(Self::ApiKey), jwt.map(Self::Jwt), basic.map(Self::Basic));
+        let named = [api_key, jwt, basic, client_certificate.map(Self::ClientCertificate), signature.map(Self::Signature)];
+        let [one] = <[Self; 1]>::try_from(named.into_iter().flatten().collect::<Vec<_>>())
+            .map_err(|_| "expected exactly one of `api_key`, `jwt`, `basic`, `client_certificate`, `signature`")?;
+        Ok(one)
     }
 }
 
 impl From<Credential> for CredentialKeys {
     fn from(credential: Credential) -> Self {
+        let none = Self::default();
         match credential {
-            Credential::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
-            Credential::Jwt(claims) => Self { jwt: Some(claims), ..Self::default() },
-            Credential::Signature(key) => Self { signature: Some(key), ..Self::default() },
+            Credential::ApiKey(key) => Self { api_key: Some(key), ..none },
+            Credential::Jwt(claims) => Self { jwt: Some(claims), ..none },
+            Credential::Basic(basic) => Self { basic: Some(basic), ..none },
+            Credential::ClientCertificate(certificate) => Self { client_certificate: Some(certificate), ..none },
+            Credential::Signature(key) => Self { signature: Some(key), ..none },
         }
     }
 }
@@ -153,7 +177,74 @@ pub enum SigningAlgorithm {
     Ed25519,
 }
 
-/// A SHA-256 digest of something secret. Not shown.
+/// A user and a password, for HTTP Basic.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// The user. Not empty, and without a colon, which ends it in a request.
+    #[serde(deserialize_with = "username")]
+    #[schemars(regex(pattern = "^[^:]+$"))]
+    pub username: String,
+    /// The password's hash, of argon2id (`$argon2id$v=19$m=19456,t=2,p=1$…`) or bcrypt (`$2b$12$…`; passwords of up to 71 bytes).
+    pub password_hash: Secret,
+}
+
+fn username<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    from_text(deserializer, "a user's name without a colon", |text| {
+        (!text.is_empty() && !text.contains(':')).then(|| text.to_owned())
+    })
+}
+
+/// What a client's certificate says of its holder. The listener has verified it already, by the authorities that it trusts.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "ClientCertificateKeys", into = "ClientCertificateKeys")]
+#[schemars(with = "ClientCertificateKeys")]
+pub enum ClientCertificate {
+    Subject(String),
+    San(String),
+    Fingerprint(Sha256),
+}
+
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+struct ClientCertificateKeys {
+    /// The whole distinguished name of its subject, as RFC 4514 writes it, the most specific part first: `CN=acme,O=Acme Ltd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    /// One of its subject alternative names, with its kind: `DNS:orders.shop.example`, `URI:spiffe://shop.example/orders`, `email:…`, `IP:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    san: Option<String>,
+    /// SHA-256 of the certificate in DER, in hexadecimal; colons between the bytes are allowed. A renewed certificate has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Sha256>,
+}
+
+impl TryFrom<ClientCertificateKeys> for ClientCertificate {
+    type Error = &'static str;
+
+    fn try_from(keys: ClientCertificateKeys) -> Result<Self, &'static str> {
+        match (keys.subject, keys.san, keys.fingerprint) {
+            (Some(subject), None, None) => Ok(Self::Subject(subject)),
+            (None, Some(san), None) => Ok(Self::San(san)),
+            (None, None, Some(fingerprint)) => Ok(Self::Fingerprint(fingerprint)),
+            _ => Err("expected exactly one of `subject`, `san`, `fingerprint`"),
+        }
+    }
+}
+
+impl From<ClientCertificate> for ClientCertificateKeys {
+    fn from(certificate: ClientCertificate) -> Self {
+        let none = Self::default();
+        match certificate {
+            ClientCertificate::Subject(subject) => Self { subject: Some(subject), ..none },
+            ClientCertificate::San(san) => Self { san: Some(san), ..none },
+            ClientCertificate::Fingerprint(fingerprint) => Self { fingerprint: Some(fingerprint), ..none },
+        }
+    }
+}
+
+/// A SHA-256 digest. Not shown: it may be one of a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sha256(pub [u8; 32]);
 
@@ -183,12 +274,15 @@ impl JsonSchema for Sha256 {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$", "description": "A SHA-256 digest in hexadecimal." })
+        json_schema!({ "type": "string", "pattern": "^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$", "description": "A SHA-256 digest in hexadecimal." })
     }
 }
 
+/// With or without colons between the bytes: certificates' digests are often shown with them.
 fn digest(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
+    let plain = text.split(':').collect::<String>();
+    let text = if text.len() == 95 && text.split(':').all(|byte| byte.len() == 2) { plain.as_str() } else { text };
     if text.len() != 64 {
         return None;
     }

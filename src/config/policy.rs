@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::auth::Auth;
+pub use self::{auth::Auth, authz::Authz};
 use crate::units::{Bytes, Duration};
 
 pub mod auth;
+pub mod authz;
 pub mod signature;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
@@ -22,6 +23,9 @@ pub struct Policies {
     /// By what a caller proves who it is. A request that does not is answered with 401.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub auth: Switch<Auth>,
+    /// What a caller must have to pass. Who lacks it is answered with 403.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub authz: Switch<Authz>,
 }
 
 /// A policy as a place in the file states it.

@@ -355,13 +355,18 @@ where
             self.end.send_replace(true);
         }
         let _open = Counted::one_more(&self.open);
-        if let ServerSession::H2(_) = session {
-            let Some(_head) = self.heads_with(&session) else { return self.refuse_head(session).await };
-            return Clock::drive(self.door.terms, &mut Timer::default(), self.proxy.process_new_http(session, shutdown)).await;
+        let is_http2 = matches!(session, ServerSession::H2(_));
+        let head = is_http2.then(|| self.heads_with(&session));
+        if let Some(None) = head {
+            return Box::pin(self.refuse_head(session)).await;
         }
-        let mut timer = std::mem::take(&mut *self.timer());
+        // Over HTTP/2 requests are carried side by side, and each has a timer of its own.
+        let mut timer = if is_http2 { Timer::default() } else { std::mem::take(&mut *self.timer()) };
+        // One place for both: this future is moved, with all its room.
         let reused = Clock::drive(self.door.terms, &mut timer, self.proxy.process_new_http(session, shutdown)).await;
-        *self.timer() = timer;
+        if !is_http2 {
+            *self.timer() = timer;
+        }
         reused
     }
 

@@ -1,6 +1,7 @@
 //! Who a credential belongs to. Knows credentials and the consumers that have them, no request and no session.
 
 pub mod consumers;
+pub mod password;
 pub mod by_claims;
 pub mod identities;
 pub mod jwt;
@@ -17,4 +18,4 @@ pub mod outgoing;
 #[cfg(test)]
 pub mod testing;
 
-pub use self::{by_claims::ByClaims, consumers::Consumers, identities::Identities, token::Verified};
+pub use self::{by_claims::ByClaims, consumers::Consumers, identities::Identities, password::Passwords, token::Verified};

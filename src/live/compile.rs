@@ -25,6 +25,7 @@ use crate::{
     name::{ConsumerName, ListenerName, RouteName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
+        auth,
         chain::{Chain, Ground},
         introduction::Guarded,
     },
@@ -280,8 +281,9 @@ impl Compiler<'_> {
     }
 
     fn consumers(&mut self) {
-        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers);
+        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers, &self.stores.passwords);
         self.consumers = Arc::new(consumers);
+        let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
         self.meaning(|_, problems| problems.extend(found));
         let unknown = unknown_identities(self.loaded);
         self.meaning(|_, problems| problems.extend(unknown));

@@ -158,7 +158,8 @@ impl Live {
         }
         warn(&loaded, &problems);
         let stores = Arc::new(Stores::open(&loaded.config)?);
-        let candidate = compile(&loaded, &stores, 1).map_err(|problems| refused(&problems))?;
+        let mut candidate = compile(&loaded, &stores, 1).map_err(|problems| refused(&problems))?;
+        candidate.snapshot.loaded = Arc::new(loaded.slimmed());
         candidate.show_certificates(&stores);
         stores.identities.store(candidate.identities);
         let now = SystemTime::now();
@@ -168,7 +169,8 @@ impl Live {
             watched: ArcSwap::from_pointee(compile::watched(&loaded)),
             current: ArcSwap::from_pointee(candidate.snapshot),
             status: ArcSwap::from_pointee(status),
-            started_with: loaded.config.clone(),
+            // Who may call changes without a restart.
+            started_with: Config { consumers: BTreeMap::new(), ..loaded.config.clone() },
             one_at_a_time: Mutex::default(),
             runtime: OnceLock::new(),
             checking_since: OnceLock::new(),
@@ -281,8 +283,9 @@ impl Live {
         }
     }
 
-    fn publish(&self, candidate: Candidate, loaded: &Loaded) -> u64 {
+    fn publish(&self, mut candidate: Candidate, loaded: &Loaded) -> u64 {
         warn(loaded, &candidate.warnings);
+        candidate.snapshot.loaded = Arc::new(loaded.slimmed());
         candidate.show_certificates(&self.stores);
         let snapshot = Arc::new(candidate.snapshot);
         self.start_upstreams(&snapshot);
@@ -291,6 +294,7 @@ impl Live {
         }
         self.stores.identities.store(candidate.identities);
         self.current.store(snapshot.clone());
+        self.stores.passwords.tidy();
         self.stores.metrics.published(snapshot.generation, SystemTime::now());
         self.retain(&snapshot);
         let waits = self.note(None, &loaded.config);

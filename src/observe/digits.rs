@@ -31,21 +31,34 @@ pub fn millis(value: Duration, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'.', b'0' + (below / 100) as u8, b'0' + (below / 10 % 10) as u8, b'0' + (below % 10) as u8]);
 }
 
+/// The longest IPv4 address, in characters.
+const V4_MAX: usize = 15;
+
 /// An IP address.
 pub fn address(value: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(v4) = value else { return display(value, out) };
-    let [first, rest @ ..] = v4.octets();
-    octet(first, out);
-    for byte in rest {
-        out.push(b'.');
-        octet(byte, out);
+    let mut text = [0; V4_MAX];
+    let mut start = V4_MAX;
+    let mut put = |byte: u8| {
+        start -= 1;
+        if let Some(place) = text.get_mut(start) {
+            *place = byte;
+        }
+    };
+    // From its end, so that no digit is put that is not wanted.
+    for (at, octet) in v4.octets().into_iter().enumerate().rev() {
+        put(b'0' + octet % 10);
+        if octet > 9 {
+            put(b'0' + octet / 10 % 10);
+        }
+        if octet > 99 {
+            put(b'0' + octet / 100);
+        }
+        if at > 0 {
+            put(b'.');
+        }
     }
-}
-
-fn octet(value: u8, out: &mut Vec<u8>) {
-    let digits = [b'0' + value / 100, b'0' + value / 10 % 10, b'0' + value % 10];
-    let zeros = usize::from(value < 100) + usize::from(value < 10);
-    out.extend_from_slice(digits.get(zeros..).unwrap_or_default());
+    out.extend_from_slice(text.get(start..).unwrap_or_default());
 }
 
 /// An IP address with its port.
@@ -65,10 +78,17 @@ fn display(value: impl std::fmt::Display, out: &mut Vec<u8>) {
 
 /// The last `N` hex digits of a number, in lower case.
 pub fn hex<const N: usize>(value: u128) -> [u8; N] {
-    std::array::from_fn(|at| {
-        let nibble = (value >> (4 * (N - 1 - at)) & 0xf) as u8;
-        nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
-    })
+    let bytes = value.to_be_bytes();
+    let mut text = [0; 2 * size_of::<u128>()];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[nibble(byte >> 4), nibble(byte & 0xf)]);
+    }
+    text.last_chunk().copied().unwrap_or([b'0'; N])
+}
+
+/// Without a branch, so that many are done at once.
+const fn nibble(value: u8) -> u8 {
+    value + b'0' + (value > 9) as u8 * (b'a' - b'0' - 10)
 }
 
 #[cfg(test)]

@@ -35,16 +35,16 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     object.time(r#"{"time":"#, record.time);
     object.text(r#","request_id":"#, Some(record.request_id));
     object.word(r#","trace_id":"#, record.trace, |trace, out| out.extend_from_slice(&trace.hex()));
-    object.text(r#","route":"#, record.route.map(str::as_bytes));
-    object.text(r#","upstream":"#, record.upstream.map(str::as_bytes));
+    object.word(r#","route":"#, record.route, word);
+    object.word(r#","upstream":"#, record.upstream, word);
     object.word(r#","endpoint":"#, record.endpoint, digits::end);
     object.number(r#","tries":"#, record.tries.into());
-    object.text(r#","method":"#, Some(record.method.as_str().as_bytes()));
-    object.text(r#","scheme":"#, Some(record.scheme.as_str().as_bytes()));
+    object.word(r#","method":"#, Some(record.method.as_str()), word);
+    object.word(r#","scheme":"#, Some(record.scheme.as_str()), word);
     object.text(r#","host":"#, Some(record.host.as_bytes()));
     object.text(r#","path":"#, Some(record.path.as_bytes()));
     object.text(r#","query":"#, record.query.map(str::as_bytes));
-    object.text(r#","protocol":"#, Some(protocol(record.version).as_bytes()));
+    object.word(r#","protocol":"#, Some(protocol(record.version)), word);
     object.number(r#","status":"#, record.status.into());
     object.number(r#","bytes_received":"#, record.received);
     object.number(r#","bytes_sent":"#, record.sent);
@@ -60,7 +60,7 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     object.word(r#","refusal":"#, record.refusal, refusal);
     object.text(r#","user_agent":"#, record.user_agent);
     object.text(r#","referer":"#, record.referer);
-    object.text(r#","flag":"#, Some(record.flag.code().as_bytes()));
+    object.word(r#","flag":"#, Some(record.flag.code()), word);
     object.number(r#","generation":"#, record.generation);
     out.push(b'}');
 }
@@ -118,7 +118,7 @@ impl Object<'_> {
         });
     }
 
-    /// A value whose text needs no escaping: ids and addresses.
+    /// A value whose text needs no escaping: ids and addresses, names, tokens.
     fn word<T>(&mut self, key: &'static str, value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>)) {
         self.value(key, value, |value, out| {
             out.push(b'"');
@@ -146,6 +146,10 @@ impl Object<'_> {
             None => self.out.extend_from_slice(b"null"),
         }
     }
+}
+
+fn word(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn display(value: impl Display, out: &mut Vec<u8>) {

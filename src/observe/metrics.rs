@@ -29,7 +29,7 @@ mod route;
 
 pub(super) use self::family::{counters, gauges};
 pub use self::{
-    auth::AuthMetrics,
+    auth::{AuthMetrics, AuthzMetrics},
     identity::{Identity, Keys},
     route::{InFlight, RouteMetrics},
 };
@@ -64,7 +64,8 @@ pub struct Metrics {
 #[derive(Debug, Default)]
 struct Known {
     routes: BTreeMap<RouteName, RouteMetrics>,
-    auth: BTreeMap<auth::Key, AuthMetrics>,
+    auth: BTreeMap<auth::SchemeKey, AuthMetrics>,
+    authz: BTreeMap<auth::RouteKey, AuthzMetrics>,
     upstreams: BTreeSet<UpstreamName>,
 }
 
@@ -181,6 +182,11 @@ impl Metrics {
         self.known().auth.entry((route.clone(), scheme, mode.word())).or_default().clone()
     }
 
+    /// The series of authorisation on a route.
+    pub fn authz(&self, route: &RouteName, mode: Mode) -> AuthzMetrics {
+        self.known().authz.entry((route.clone(), mode.word())).or_default().clone()
+    }
+
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
         self.known().upstreams.insert(name.clone());
         let name = name.as_str();
@@ -248,15 +254,20 @@ impl Metrics {
     pub fn retain(&self, routes: &BTreeSet<&RouteName>, upstreams: &BTreeSet<&UpstreamName>) {
         let mut known = self.known();
         known.routes.retain(|name, _| routes.contains(name) || name.as_str() == NO_ROUTE || self.forget_route(name.as_str()));
-        known.auth.retain(|(name, _, _), _| routes.contains(name) || name.as_str() == NO_ROUTE);
+        let stays = |name: &RouteName| routes.contains(name) || name.as_str() == NO_ROUTE;
+        known.auth.retain(|(name, _, _), _| stays(name));
+        known.authz.retain(|(name, _), _| stays(name));
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
     /// The text format, with the health of these endpoints, the figures of these identities and those of the process as of now.
     pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>, identities: &[Identity<'a>]) -> String {
         let mut families = self.registry.gather();
-        families.extend(route::families(&self.known().routes));
-        families.push(auth::family(&self.known().auth));
+        {
+            let known = self.known();
+            families.extend(route::families(&known.routes));
+            families.extend(auth::families(&known.auth, &known.authz));
+        }
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));

@@ -83,7 +83,7 @@ impl Trace {
     /// # Errors
     /// Never in practice: every value is made of printable ASCII. The proxy passes it on rather than panic.
     pub fn apply(&self, head: &mut RequestHeader) -> pingora_core::Result<()> {
-        head.insert_header(PARENT, &self.traceparent()[..])?;
+        head.insert_header(PARENT, self.traceparent())?;
         match &self.state {
             Some(state) => head.insert_header(STATE, state.clone())?,
             None => drop(head.remove_header(&TRACESTATE)),
@@ -91,12 +91,14 @@ impl Trace {
         Ok(())
     }
 
-    fn traceparent(&self) -> [u8; TRACEPARENT_LEN] {
-        let mut text = *b"00-................................-................-..";
-        let (trace_id, span_id) = (self.trace_id.hex(), digits::hex::<16>(self.span_id.0.into()));
-        let flags = digits::hex::<2>(self.flags.into());
-        let fields = trace_id.iter().chain(b"-").chain(&span_id).chain(b"-").chain(&flags);
-        text.iter_mut().skip(3).zip(fields).for_each(|(place, digit)| *place = *digit);
+    fn traceparent(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(TRACEPARENT_LEN);
+        text.extend_from_slice(b"00-");
+        text.extend_from_slice(&self.trace_id.hex());
+        text.push(b'-');
+        text.extend_from_slice(&digits::hex::<16>(self.span_id.0.into()));
+        text.push(b'-');
+        text.extend_from_slice(&digits::hex::<2>(self.flags.into()));
         text
     }
 }

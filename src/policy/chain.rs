@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{BodyNeed, Policy, auth::Auth, cors::Cors, introduction::Guarded, request_limits::RequestLimits};
+use super::{BodyNeed, Policy, auth::Auth, authz::Authz, cors::Cors, introduction::Guarded, request_limits::RequestLimits};
 use crate::{
     caller::Caller,
     config::{
@@ -29,6 +29,8 @@ pub struct Chain {
     cors: Option<Cors>,
     /// Before whatever asks who calls.
     auth: Option<Auth>,
+    /// After `auth`, whose word it weighs.
+    authz: Option<Authz>,
     /// On every route: it is what keeps the word of the gateway its own.
     guarded: Arc<Guarded>,
     body: BodyNeed,
@@ -53,6 +55,7 @@ pub struct Memo {
     request_limits: <RequestLimits as Policy>::Memo,
     cors: <Cors as Policy>::Memo,
     auth: <Auth as Policy>::Memo,
+    authz: <Authz as Policy>::Memo,
 }
 
 impl Memo {
@@ -85,15 +88,23 @@ impl Chain {
             let at = place(own.auth.is_inherited(), "auth");
             Auth::compile(auth, &at, ground).map_err(|found| problems.extend(found)).ok()
         });
-        let body = request_limits.body().max(cors.body()).max(auth.body());
-        let chain = Self { request_limits, cors, auth, guarded: ground.guarded.clone(), body };
+        let authz = own.authz.or(&gateway.authz).and_then(|authz| {
+            let at = place(own.authz.is_inherited(), "authz");
+            Authz::compile(authz, &at, own.auth.or(&gateway.auth), ground).map_err(|found| problems.extend(found)).ok()
+        });
+        let body = request_limits.body().max(cors.body()).max(auth.body()).max(authz.body());
+        let chain = Self { request_limits, cors, auth, authz, guarded: ground.guarded.clone(), body };
         if problems.is_empty() { Ok(chain) } else { Err(problems) }
     }
 
     /// Names of the policies that are on, in the order in which a request meets them.
     pub fn names(&self) -> Vec<&'static str> {
-        let on =
-            [(self.request_limits.is_some(), "request_limits"), (self.cors.is_some(), "cors"), (self.auth.is_some(), "auth")];
+        let on = [
+            (self.request_limits.is_some(), "request_limits"),
+            (self.cors.is_some(), "cors"),
+            (self.auth.is_some(), "auth"),
+            (self.authz.is_some(), "authz"),
+        ];
         on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }
 
@@ -102,6 +113,7 @@ impl Chain {
         self.request_limits.look(inbound, &mut memo.request_limits);
         self.cors.look(inbound, &mut memo.cors);
         self.auth.look(inbound, &mut memo.auth);
+        self.authz.look(inbound, &mut memo.authz);
     }
 
     /// The edge ring, inward.
@@ -113,6 +125,7 @@ impl Chain {
         self.request_limits.request(inbound, &mut memo.request_limits).await?;
         self.cors.request(inbound, &mut memo.cors).await?;
         self.auth.request(inbound, &mut memo.auth).await?;
+        self.authz.request(inbound, &mut memo.authz).await?;
         Ok(Permit { _only_the_chain_makes_one: () })
     }
 
@@ -130,6 +143,7 @@ impl Chain {
         self.request_limits.upstream_request(head, facts, &mut memo.request_limits)?;
         self.cors.upstream_request(head, facts, &mut memo.cors)?;
         self.auth.upstream_request(head, facts, &mut memo.auth)?;
+        self.authz.upstream_request(head, facts, &mut memo.authz)?;
         self.guarded.introduce(head, caller).map_err(|error| Stop::Fault(anyhow::anyhow!("caller: {error}")))
     }
 
@@ -138,6 +152,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn upstream_response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.authz.upstream_response(head, facts, &mut memo.authz)?;
         self.auth.upstream_response(head, facts, &mut memo.auth)?;
         self.cors.upstream_response(head, facts, &mut memo.cors)?;
         self.request_limits.upstream_response(head, facts, &mut memo.request_limits)
@@ -148,6 +163,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.authz.response(head, facts, &mut memo.authz)?;
         self.auth.response(head, facts, &mut memo.auth)?;
         self.cors.response(head, facts, &mut memo.cors)?;
         self.request_limits.response(head, facts, &mut memo.request_limits)
@@ -175,6 +191,7 @@ impl Chain {
     pub fn request_chunk(&self, chunk: &mut Option<Bytes>, end: bool, memo: &mut Memo) -> Result<(), Stop> {
         self.request_limits.request_chunk(chunk, end, &mut memo.request_limits)?;
         self.cors.request_chunk(chunk, end, &mut memo.cors)?;
-        self.auth.request_chunk(chunk, end, &mut memo.auth)
+        self.auth.request_chunk(chunk, end, &mut memo.auth)?;
+        self.authz.request_chunk(chunk, end, &mut memo.authz)
     }
 }

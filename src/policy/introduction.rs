@@ -24,6 +24,10 @@ const CONSUMER: &str = "x-consumer";
 /// Its groups, with `, ` between them.
 const GROUPS: &str = "x-consumer-groups";
 
+/// The certificate of the client (RFC 9440 §2.2), and the others that it sent (§2.3).
+pub const CLIENT_CERT: &str = "client-cert";
+pub const CLIENT_CERT_CHAIN: &str = "client-cert-chain";
+
 /// What no client may say, and what no log may show, over all routes of a configuration.
 #[derive(Debug, Default)]
 pub struct Guarded {
@@ -42,7 +46,8 @@ impl Guarded {
                 Place::Query(name) => Some(name.as_str().into()),
                 Place::Header(_) => None,
             },
-            Scheme::Jwt(_) | Scheme::Introspection(_) | Scheme::Signature(_) | Scheme::Oidc(_) => None,
+            Scheme::Jwt(_) | Scheme::Introspection(_) | Scheme::Basic(_) | Scheme::ClientCertificate(_) => None,
+            Scheme::Signature(_) | Scheme::Oidc(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
         // With which the provider sends people back.
@@ -52,7 +57,8 @@ impl Guarded {
         parameters.dedup();
         let told = config.identity.values().flat_map(|identity| identity.forward().values());
         let told = told.filter_map(|field| HeaderName::try_from(field).ok());
-        let mut fields: Vec<_> = [CONSUMER, GROUPS].map(HeaderName::from_static).into_iter().chain(told).collect();
+        let mut fields: Vec<_> =
+            [CONSUMER, GROUPS, CLIENT_CERT, CLIENT_CERT_CHAIN].map(HeaderName::from_static).into_iter().chain(told).collect();
         fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         fields.dedup();
         Self { fields: fields.into(), parameters: parameters.into() }

@@ -11,6 +11,7 @@ use crate::exchange::{Facts, Inbound, Stop};
 pub mod chain;
 pub mod introduction;
 pub mod auth;
+pub mod authz;
 pub mod cors;
 pub mod request_limits;
 

@@ -143,7 +143,8 @@ impl Gateway {
         Ok(None)
     }
 
-    /// Sends an answer of our own, through the response policies.
+    /// Sends an answer of our own, through the response policies. Boxed where it is waited for: a hook's future is moved, and nearly always
+    /// goes without its room.
     async fn answer(&self, session: &mut Session, ctx: &mut Ctx, mut reply: Reply) -> pingora_core::Result<()> {
         head::finish(&mut reply.head, ctx);
         self.part(session);
@@ -240,7 +241,7 @@ impl ProxyHttp for Gateway {
         };
         match led {
             Ok(Some(answer)) => {
-                self.answer(session, ctx, answer).await?;
+                Box::pin(self.answer(session, ctx, answer)).await?;
                 Ok(true)
             }
             Ok(None) if is_taken_back(session).await => Err(Error::new_down(ErrorType::ConnectionClosed)),
@@ -250,7 +251,7 @@ impl ProxyHttp for Gateway {
                 Ok(false)
             }
             Err(stop) => {
-                self.refuse(session, ctx, &stop).await?;
+                Box::pin(self.refuse(session, ctx, &stop)).await?;
                 Ok(true)
             }
         }
@@ -265,7 +266,7 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(stop) => {
-                self.refuse(session, ctx, &stop).await?;
+                Box::pin(self.refuse(session, ctx, &stop)).await?;
                 Ok(false)
             }
         }
@@ -480,7 +481,7 @@ impl ProxyHttp for Gateway {
         if ctx.tries.count > 0 {
             session.set_keepalive(None);
         }
-        let sent = self.refuse(session, ctx, &stop).await;
+        let sent = Box::pin(self.refuse(session, ctx, &stop)).await;
         FailToProxy { error_code: told.status.as_u16(), can_reuse_downstream: sent.is_ok() && session.get_keepalive().is_some() }
     }
 

@@ -119,12 +119,12 @@ pub fn told(stop: &Stop) -> Told {
             "The request has no valid credentials for this address.",
             F::PolicyRefused,
         ),
-        Stop::AuthUnavailable => told(
+        Stop::Undecided => told(
             S::SERVICE_UNAVAILABLE,
             14,
             "authentication_unavailable",
-            "Authentication unavailable",
-            "Credentials cannot be verified at the moment. Try again later.",
+            "Service unavailable",
+            "The credentials of the request could not be verified now.",
             F::PolicyRefused,
         ),
         Stop::Elsewhere(_) => told(S::FOUND, 16, "sign_in", "Found", "", F::PolicyRefused),

@@ -263,7 +263,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         ("routes: { a: { to: { respond: { status: 99 } } } }", "status"),
         ("routes: { a: { timeouts: { request: 10 }, to: { respond: {} } } }", "request"),
         ("routes: { a: { to: { respond: {}, redirect: { location: / } } } }", "exactly one"),
-        ("consumers: {}", "consumers"),
+        ("identity: {}", "identity"),
         ("stores: {}", "stores"),
         ("routes: { a: { policies: { auth: {} }, to: { respond: {} } } }", "auth"),
         ("admin: { token: \"${env:BANYAN_TEST_NOT_SET}\" }", "BANYAN_TEST_NOT_SET"),

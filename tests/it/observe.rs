@@ -11,7 +11,7 @@ use crate::harness::{
     origin::{nobody, ok},
 };
 
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 30] = [
     "time",
     "request_id",
     "trace_id",
@@ -35,6 +35,9 @@ const KEYS: [&str; 27] = [
     "tls_cipher",
     "client",
     "peer",
+    "consumer",
+    "auth",
+    "refusal",
     "user_agent",
     "referer",
     "flag",

@@ -75,6 +75,8 @@ fn rows_of(out: &mut String, headings: &[&str], rows: &[(String, Vec<String>)]) 
 /// Width and height of a plot, and what lies left of it and below for its labels.
 const SIZE: (f64, f64) = (860.0, 320.0);
 const LEFT: f64 = 64.0;
+/// Half of the last label has room there.
+const RIGHT: f64 = 24.0;
 const BELOW: f64 = 28.0;
 
 /// Latency (logarithmic) by quantile (each nine as wide as the one before): where tails are.
@@ -87,7 +89,7 @@ fn plot(section: &Section) -> String {
     }
     let (floor, top) = (low.log10().floor(), high.log10().ceil().max(low.log10().floor() + 1.0));
     let nines = curves.iter().flat_map(|(_, row)| row.curve.iter().map(|(at, _)| nine(*at))).fold(1.0, f64::max);
-    let x = |at: f64| LEFT + (SIZE.0 - LEFT - 8.0) * nine(at) / nines;
+    let x = |at: f64| LEFT + (SIZE.0 - LEFT - RIGHT) * nine(at) / nines;
     let y = |micros: f64| 8.0 + (SIZE.1 - BELOW - 8.0) * (top - micros.max(1.0).log10()) / (top - floor);
     let mut out = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"latency by quantile\">\n", SIZE.0, SIZE.1 + 24.0);
     for decade in floor as i32..=top as i32 {

@@ -2,6 +2,7 @@
 
 mod plain;
 mod routes;
+mod api_key;
 mod jwt;
 mod tls;
 mod handshakes;
@@ -21,14 +22,15 @@ use super::{
     disturb::{self, Disturbance},
     generator::{Load, Pace, runtime},
     origin::{LARGE, SMALL},
-    party::{Contestant, Kind, Party, Setup},
+    party::{self, Contestant, Kind, Party, Setup},
     section::{Row, Section, curve, quantile},
 };
 
 /// All scenarios, in the order in which they are run.
-const ALL: [&dyn Scenario; 14] = [
+const ALL: [&dyn Scenario; 15] = [
     &plain::Plain,
     &routes::Routes,
+    &api_key::ApiKey,
     &jwt::Warm,
     &jwt::Cold,
     &tls::Tls,

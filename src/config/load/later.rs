@@ -8,8 +8,6 @@ const KEYS: &[&str] = &[
     "identity.*.session_bridge",
     "plans",
     "consumers.*.plan",
-    "consumers.*.credentials.*.basic",
-    "consumers.*.credentials.*.client_certificate",
     "cache",
     "stores",
     "upstreams.*.discover",
@@ -19,6 +17,8 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
+    "policies.authz.when",
+    "routes.*.policies.authz.when",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
@@ -30,10 +30,10 @@ const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", 
 
 /// Policies that are not built yet, for the gateway and for a route.
 const POLICIES: &[&str] =
-    &["authz", "cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
+    &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
 /// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] = &["basic", "client_certificate", "forward", "session_bridge"];
+const SCHEMES: &[&str] = &["forward", "session_bridge"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

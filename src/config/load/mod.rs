@@ -92,6 +92,11 @@ impl Loaded {
         self.errors().next().is_none()
     }
 
+    /// What stays in memory of a configuration that is in force: nothing can be pointed at in it any more.
+    pub fn slimmed(&self) -> Self {
+        Self { config: self.config.clone(), problems: Vec::new(), sources: self.sources.slimmed() }
+    }
+
     /// Whether what the key says is not known, because a mistake stands at it, in it or around it: nothing should be concluded from
     /// its value. A key that is not written counts if something beside it is wrong, as it may have been meant by that. While a file
     /// could not be read at all, nothing is known.

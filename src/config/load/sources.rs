@@ -12,7 +12,7 @@ use super::{
     },
     scalar,
     substitute::Hidden,
-    tree::{Node, Value},
+    tree::{Entry, Key, Map, Node, Scalar, Value},
 };
 
 /// The files that a configuration was read from, with the place of every key in them.
@@ -66,6 +66,19 @@ impl Sources {
         let mut shown = serde_json::to_value(config).unwrap_or_default();
         hide(&self.root, &mut shown);
         shown
+    }
+
+    /// What is needed once the configuration is in force, to show it: the placeholders and where they stand. The texts and their tree take
+    /// many times the room of what they say.
+    pub(super) fn slimmed(&self) -> Self {
+        let nothing = || Node { span: self.root.span, value: Value::Lost };
+        Self {
+            texts: Vec::new(),
+            files: self.files.clone(),
+            root: placeholders(&self.root).unwrap_or_else(nothing),
+            hidden: Vec::new(),
+            hash: self.hash.clone(),
+        }
     }
 
     /// The text without any value that a placeholder stands for.
@@ -126,6 +139,33 @@ fn hide(node: &Node, shown: &mut Json) {
         (Value::List(items), Json::Array(array)) => items.iter().zip(array).for_each(|(item, shown)| hide(item, shown)),
         _ => {}
     }
+}
+
+/// The part of a tree that has placeholders. Items of a list keep their positions.
+fn placeholders(node: &Node) -> Option<Node> {
+    let nothing = |item: &Node| Node { span: item.span, value: Value::Lost };
+    let value = match &node.value {
+        Value::Scalar(scalar) => {
+            let placeholder = scalar.placeholder.clone()?;
+            Value::Scalar(Scalar { text: String::new(), plain: scalar.plain, placeholder: Some(placeholder) })
+        }
+        Value::List(items) => {
+            let slim: Vec<_> = items.iter().map(placeholders).collect();
+            slim.iter().any(Option::is_some).then_some(())?;
+            Value::List(slim.into_iter().zip(items).map(|(slim, item)| slim.unwrap_or_else(|| nothing(item))).collect())
+        }
+        Value::Map(map) => {
+            let slim = map.entries().iter().filter_map(|entry| {
+                let key = Key { name: entry.key.name.clone(), span: entry.key.span };
+                placeholders(&entry.value).map(|value| Entry { key, value })
+            });
+            let (slim, _) = Map::new(slim.collect());
+            (!slim.entries().is_empty()).then_some(())?;
+            Value::Map(slim)
+        }
+        Value::Lost => return None,
+    };
+    Some(Node { span: node.span, value })
 }
 
 /// Hash of what the tree says.

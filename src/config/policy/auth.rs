@@ -45,7 +45,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn is_enforce(&self) -> bool {
+    pub(super) fn is_enforce(&self) -> bool {
         *self == Self::Enforce
     }
 
@@ -67,17 +67,29 @@ pub enum Scheme {
     Jwt(IdentityName),
     Introspection(IdentityName),
     ApiKey(ApiKey),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
     Signature(Signature),
     Oidc(IdentityName),
 }
 
 impl Scheme {
+    /// Whether it gives claims, which scopes and roles are read from.
+    pub const fn gives_claims(&self) -> bool {
+        match self {
+            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => true,
+            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCertificate(_) | Self::Signature(_) => false,
+        }
+    }
+
     /// The key by which the file chooses it.
     pub const fn key(&self) -> &'static str {
         match self {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
             Self::ApiKey(_) => "api_key",
+            Self::Basic(_) => "basic",
+            Self::ClientCertificate(_) => "client_certificate",
             Self::Signature(_) => "signature",
             Self::Oidc(_) => "oidc",
         }
@@ -102,6 +114,12 @@ struct AuthKeys {
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
+    /// User and password of a consumer (RFC 7617).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    basic: Option<Basic>,
+    /// The certificate of a consumer, shown when its connection was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<ClientCertificate>,
     /// A request signed with a key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
@@ -130,6 +148,12 @@ struct SchemeKeys {
     /// An API key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     api_key: Option<ApiKey>,
+    /// User and password of a consumer (RFC 7617).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    basic: Option<Basic>,
+    /// The certificate of a consumer, shown when its connection was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<ClientCertificate>,
     /// A request signed with a key of a consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
@@ -142,14 +166,17 @@ impl TryFrom<AuthKeys> for Auth {
     type Error = &'static str;
 
     fn try_from(keys: AuthKeys) -> Result<Self, &'static str> {
-        let AuthKeys { any_of, all_of, jwt, introspection, api_key, signature, oidc, anonymous, mode } = keys;
-        let bare = SchemeKeys { jwt, introspection, api_key, signature, oidc };
+        let AuthKeys { any_of, all_of, anonymous, mode, jwt, introspection, api_key, basic, client_certificate, signature, oidc } =
+            keys;
+        let bare = SchemeKeys { jwt, introspection, api_key, basic, client_certificate, signature, oidc };
         let schemes = match (any_of, all_of, bare.listed().as_slice()) {
             (Some(any), None, []) => Schemes::Any(any),
             (None, Some(all), []) => Schemes::All(all),
             (None, None, [one]) => Schemes::One(one.clone()),
             _ => {
-                return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, `signature`, `oidc`");
+                return Err(
+                    "expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, `basic`, `client_certificate`, `signature`, `oidc`",
+                );
             }
         };
         Ok(Self { schemes, anonymous, mode })
@@ -164,8 +191,8 @@ impl From<Auth> for AuthKeys {
             Schemes::Any(any) => Self { any_of: Some(any), ..around },
             Schemes::All(all) => Self { all_of: Some(all), ..around },
             Schemes::One(one) => {
-                let SchemeKeys { jwt, introspection, api_key, signature, oidc } = one.into();
-                Self { jwt, introspection, api_key, signature, oidc, ..around }
+                let SchemeKeys { jwt, introspection, api_key, basic, client_certificate, signature, oidc } = one.into();
+                Self { jwt, introspection, api_key, basic, client_certificate, signature, oidc, ..around }
             }
         }
     }
@@ -174,15 +201,17 @@ impl From<Auth> for AuthKeys {
 impl SchemeKeys {
     /// Every scheme that is named.
     fn listed(self) -> Vec<Scheme> {
-        let Self { jwt, introspection, api_key, signature, oidc } = self;
-        let listed = [
+        let Self { jwt, introspection, api_key, basic, client_certificate, signature, oidc } = self;
+        let named = [
             jwt.map(Scheme::Jwt),
             introspection.map(Scheme::Introspection),
             api_key.map(Scheme::ApiKey),
+            basic.map(Scheme::Basic),
+            client_certificate.map(Scheme::ClientCertificate),
             signature.map(Scheme::Signature),
             oidc.map(Scheme::Oidc),
         ];
-        listed.into_iter().flatten().collect()
+        named.into_iter().flatten().collect()
     }
 }
 
@@ -190,20 +219,24 @@ impl TryFrom<SchemeKeys> for Scheme {
     type Error = &'static str;
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
-        let [one] = <[Self; 1]>::try_from(keys.listed())
-            .map_err(|_| "expected exactly one of `jwt`, `introspection`, `api_key`, `signature`, `oidc`")?;
+        let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(
+            |_| "expected exactly one of `jwt`, `introspection`, `api_key`, `basic`, `client_certificate`, `signature`, `oidc`",
+        )?;
         Ok(one)
     }
 }
 
 impl From<Scheme> for SchemeKeys {
     fn from(scheme: Scheme) -> Self {
+        let none = Self::default();
         match scheme {
-            Scheme::Jwt(name) => Self { jwt: Some(name), ..Self::default() },
-            Scheme::Introspection(name) => Self { introspection: Some(name), ..Self::default() },
-            Scheme::ApiKey(key) => Self { api_key: Some(key), ..Self::default() },
-            Scheme::Signature(signature) => Self { signature: Some(signature), ..Self::default() },
-            Scheme::Oidc(name) => Self { oidc: Some(name), ..Self::default() },
+            Scheme::Jwt(name) => Self { jwt: Some(name), ..none },
+            Scheme::Introspection(name) => Self { introspection: Some(name), ..none },
+            Scheme::ApiKey(key) => Self { api_key: Some(key), ..none },
+            Scheme::Basic(basic) => Self { basic: Some(basic), ..none },
+            Scheme::ClientCertificate(certificate) => Self { client_certificate: Some(certificate), ..none },
+            Scheme::Signature(signature) => Self { signature: Some(signature), ..none },
+            Scheme::Oidc(name) => Self { oidc: Some(name), ..none },
         }
     }
 }
@@ -258,4 +291,39 @@ impl From<ApiKey> for ApiKeyKeys {
             Place::Query(query) => Self { header: None, query: Some(query), keep: key.keep },
         }
     }
+}
+
+/// User and password in `Authorization`. Over plain HTTP anyone on the way reads them.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// What browsers show to those whom they ask.
+    #[serde(default = "realm")]
+    pub realm: String,
+    /// Whether the service gets them too. Default false: they are taken out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
+}
+
+fn realm() -> String {
+    "gateway".to_owned()
+}
+
+/// The certificate of a client. A listener with `client_auth` asks for it and verifies it.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// What the service gets of it (RFC 9440). Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<ForwardCertificate>,
+}
+
+/// What a service gets of a client's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardCertificate {
+    /// The certificate, in `Client-Cert`.
+    Certificate,
+    /// In `Client-Cert-Chain` too the others that the client sent.
+    Chain,
 }

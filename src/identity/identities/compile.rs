@@ -41,7 +41,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const FILE_MAX: u64 = 1 << 20;
 
 /// Fields that mean something else to everyone, or that the gateway itself writes.
-const TAKEN: [HeaderName; 12] = [
+const TAKEN: [HeaderName; 14] = [
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -54,6 +54,8 @@ const TAKEN: [HeaderName; 12] = [
     header::VIA,
     HeaderName::from_static("x-consumer"),
     HeaderName::from_static("x-consumer-groups"),
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("client-cert-chain"),
 ];
 
 /// The beginning of what the gateway says of a client's way.

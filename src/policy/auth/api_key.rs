@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, header};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::{Scheme, Verdict};
+use super::{Scheme, Verdict, only};
 use crate::{
     caller::{Caller, Reason},
     config::{
@@ -96,16 +96,6 @@ impl Scheme for ApiKey {
             }
         }
         Ok(())
-    }
-}
-
-/// The only one; else what none or several of them say. Of two keys nobody knows which one another reader would take.
-fn only<T>(found: impl IntoIterator<Item = T>) -> Result<T, Verdict> {
-    let mut found = found.into_iter();
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(one),
-        (None, _) => Err(Verdict::Absent),
-        (Some(_), Some(_)) => Err(Verdict::Refused(Reason::Repeated)),
     }
 }
 

@@ -5,15 +5,21 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderValue, Method, header::COOKIE};
 use pingora_http::RequestHeader;
 
-use super::{Memo, Verdict};
+use super::{Memo, Verdict, bearer};
 use crate::{
     caller::{Caller, Reason},
-    config::route::Scheme as UriScheme,
+    config::{
+        problem::{Path, Problem},
+        route::Scheme as UriScheme,
+    },
     exchange::{Elsewhere, Held, Inbound, LoginFault, Stop},
     identity::{
         ByClaims,
+        identities::Identity,
         session::{self, Fault, Session, Step, Visit, cookie},
     },
+    name::IdentityName,
+    policy::chain::Ground,
 };
 
 /// A way to sign in, and the consumers that people may be.
@@ -27,7 +33,17 @@ pub struct Login {
 const NAME: &str = "oidc";
 
 impl Login {
-    pub fn new(login: Arc<session::Login>, consumers: Arc<ByClaims>) -> Self {
+    /// # Errors
+    /// There is no identity of this name, or it is of another kind.
+    pub fn compile(name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
+        match bearer::identity_of_kind(NAME, name, path, ground)? {
+            (_, Identity::Oidc(login)) => Ok(Self::new(login.clone(), ground.consumers.of_identity(name))),
+            // Another kind is told already.
+            _ => Err(Vec::new()),
+        }
+    }
+
+    fn new(login: Arc<session::Login>, consumers: Arc<ByClaims>) -> Self {
         let name = login.cookie().on(cookie::Channel::Tls);
         let challenge = HeaderValue::from_str(&format!("Cookie cookie-name=\"{name}\""));
         Self { login, consumers, challenge: challenge.unwrap_or(HeaderValue::from_static("Cookie")) }

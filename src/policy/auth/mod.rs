@@ -3,27 +3,35 @@
 //! Edge ring, inward: each scheme looks for its credential and says whose it is. Origin ring, inward: what proved it is taken out, so that no
 //! service sees the credentials of its callers. A scheme is a file here; what it asks is in `identity`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use self::{api_key::ApiKey, bearer::Bearer, login::Login, signature::Signature};
+use self::{
+    api_key::ApiKey, basic::Basic, bearer::Bearer, client_certificate::ClientCertificate, login::Login, signature::Signature,
+};
 use super::{Policy, chain::Ground};
 use crate::{
     caller::{Caller, Consumer, Reason, Refusal},
     config::{
-        policy::auth::{self as config, Mode, Schemes},
+        Config,
+        consumer::Credential,
+        policy::{
+            Switch,
+            auth::{self as config, Mode, Schemes},
+        },
         problem::{Path, Problem},
         suggest::suggest,
     },
     exchange::{Facts, Held, Inbound, Stop},
-    identity::identities::Identity,
     observe::metrics::AuthMetrics,
 };
 
 pub mod api_key;
 pub mod bearer;
+pub mod basic;
+pub mod client_certificate;
 pub mod login;
 pub mod signature;
 
@@ -61,6 +69,8 @@ enum Verdict {
 enum AnyScheme {
     ApiKey(ApiKey),
     Bearer(Bearer),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
     Signature(Signature),
     Login(Login),
 }
@@ -75,20 +85,20 @@ pub struct Memo {
 
 impl AnyScheme {
     fn compile(config: &config::Scheme, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
+        let one = |problem| vec![problem];
         match config {
-            config::Scheme::ApiKey(key) => {
-                ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey).map_err(|problem| vec![problem])
-            }
-            config::Scheme::Oidc(name) => match bearer::identity_of_kind("oidc", name, path, ground)? {
-                (_, Identity::Oidc(login)) => Ok(Self::Login(Login::new(login.clone(), ground.consumers.of_identity(name)))),
-                _ => Err(Vec::new()),
-            },
-            config::Scheme::Signature(signature) => {
-                Signature::compile(signature, path, ground.consumers, ground.replays).map(Self::Signature)
+            config::Scheme::ApiKey(key) => ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey).map_err(one),
+            config::Scheme::Basic(basic) => Basic::compile(basic, path, ground.consumers).map(Self::Basic).map_err(one),
+            config::Scheme::ClientCertificate(certificate) => {
+                ClientCertificate::compile(certificate, path, ground).map(Self::ClientCertificate).map_err(one)
             }
             config::Scheme::Jwt(name) | config::Scheme::Introspection(name) => {
                 Bearer::compile(config.key(), name, path, ground).map(Self::Bearer)
             }
+            config::Scheme::Signature(signature) => {
+                Signature::compile(signature, path, ground.consumers, ground.replays).map(Self::Signature)
+            }
+            config::Scheme::Oidc(name) => Login::compile(name, path, ground).map(Self::Login),
         }
     }
 
@@ -96,6 +106,8 @@ impl AnyScheme {
         match self {
             Self::ApiKey(scheme) => scheme.verify(inbound).await,
             Self::Bearer(scheme) => scheme.verify(inbound).await,
+            Self::Basic(scheme) => scheme.verify(inbound).await,
+            Self::ClientCertificate(scheme) => scheme.verify(inbound).await,
             Self::Signature(scheme) => scheme.verify(inbound, &memo.held),
             Self::Login(scheme) => scheme.verify(inbound, memo).await,
         }
@@ -105,6 +117,8 @@ impl AnyScheme {
         match self {
             Self::ApiKey(scheme) => scheme.challenge(refused),
             Self::Bearer(scheme) => scheme.challenge(refused),
+            Self::Basic(scheme) => scheme.challenge(refused),
+            Self::ClientCertificate(scheme) => scheme.challenge(refused),
             Self::Signature(scheme) => scheme.challenge(),
             Self::Login(scheme) => scheme.challenge(),
         }
@@ -114,6 +128,8 @@ impl AnyScheme {
         match self {
             Self::ApiKey(scheme) => scheme.strip(head),
             Self::Bearer(scheme) => scheme.strip(head),
+            Self::Basic(scheme) => scheme.strip(head),
+            Self::ClientCertificate(scheme) => scheme.strip(head),
             Self::Signature(scheme) => {
                 scheme.strip(head);
                 Ok(())
@@ -128,7 +144,7 @@ impl AnyScheme {
 
     fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
         match self {
-            Self::ApiKey(_) | Self::Bearer(_) => false,
+            Self::ApiKey(_) | Self::Bearer(_) | Self::Basic(_) | Self::ClientCertificate(_) => false,
             Self::Signature(scheme) => scheme.wants_body(inbound, &memo.held),
             Self::Login(scheme) => scheme.wants_body(inbound),
         }
@@ -212,14 +228,17 @@ impl Auth {
         self.schemes.iter().any(|counted| counted.scheme.wants_body(inbound, memo))
     }
 
-    /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm.
+    /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm. What could not be looked at may have
+    /// been right, so it goes before what was wrong.
     async fn any(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(usize, Caller), Refused> {
         let mut refused = Refused { by: None, reason: Reason::Missing, stop: None };
         for (at, counted) in self.schemes.iter().enumerate() {
             match counted.scheme.verify(inbound, memo).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
                 Verdict::Stopped(reason, stop) => return Err(Refused { by: Some(at), reason, stop: Some(stop) }),
-                Verdict::Refused(reason) if refused.by.is_none() => refused = Refused { by: Some(at), reason, stop: None },
+                Verdict::Refused(reason) if refused.by.is_none() || reason.is_undecided() => {
+                    refused = Refused { by: Some(at), reason, stop: None };
+                }
                 Verdict::Invited(stop) if refused.by.is_none() && refused.stop.is_none() => refused.stop = Some(stop),
                 Verdict::Refused(_) | Verdict::Absent | Verdict::Invited(_) => {}
             }
@@ -265,7 +284,7 @@ impl Auth {
         match (refused.stop.take(), refused.reason) {
             _ if shadow => Ok(()),
             (Some(stop), _) => Err(stop),
-            (None, Reason::Unavailable | Reason::Full) => Err(Stop::AuthUnavailable),
+            (None, reason) if reason.is_undecided() => Err(Stop::Undecided),
             (None, _) => Err(Stop::Unauthenticated(self.challenges(&refused))),
         }
     }
@@ -358,6 +377,49 @@ fn listed<'a>(schemes: &'a Schemes, path: &Path, problems: &mut Vec<Problem>) ->
         }
     }
     (needs, listed.iter().enumerate().map(|(index, scheme)| (at.index(index), scheme)).collect())
+}
+
+/// The only one; else what none or several of them say. Of two credentials nobody knows which one another reader would take.
+fn only<T>(found: impl IntoIterator<Item = T>) -> Result<T, Verdict> {
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Verdict::Absent),
+        (Some(_), Some(_)) => Err(Verdict::Refused(Reason::Repeated)),
+    }
+}
+
+/// What should be mended in the policies of a configuration, though it works.
+pub fn warnings(config: &Config) -> Vec<Problem> {
+    let routes = Path::root().key("routes");
+    let around = (Path::root().key("policies"), &config.policies);
+    let of_routes = config.routes.iter().map(|(name, route)| (routes.key(name.as_str()).key("policies"), &route.policies));
+    let credentials = config.consumers.values().flat_map(|consumer| &consumer.credentials);
+    let had: BTreeSet<&str> = credentials.map(Credential::key).collect();
+    let has_tls = config.listeners.values().any(|listener| listener.tls.is_some()) || !config.trusted_proxies.is_empty();
+    let mut found = Vec::new();
+    for (path, policies) in std::iter::once(around).chain(of_routes) {
+        let Switch::On(auth) = &policies.auth else { continue };
+        for (at, scheme) in listed(&auth.schemes, &path.key("auth"), &mut Vec::new()).1 {
+            let at = at.key(scheme.key());
+            found.extend(nobody(scheme, &at, &had));
+            found.extend(readable(scheme, &at).filter(|_| !has_tls));
+        }
+    }
+    found
+}
+
+/// No consumer can be known by the scheme, and whoever is no consumer neither.
+fn nobody(scheme: &config::Scheme, at: &Path, had: &BTreeSet<&str>) -> Option<Problem> {
+    let told = || format!("no consumer has a credential `{}`, so nobody passes by it", scheme.key());
+    (!had.contains(scheme.key()) && !scheme.gives_claims()).then(|| Problem::warning(at.clone(), told()))
+}
+
+/// The credential can be read on its way.
+fn readable(scheme: &config::Scheme, at: &Path) -> Option<Problem> {
+    let problem = Problem::warning(at.clone(), "no listener has TLS, so anyone on the way can read the passwords")
+        .help("give a listener `tls`, or name the proxies before it that have it in `trusted_proxies`");
+    matches!(scheme, config::Scheme::Basic(_)).then_some(problem)
 }
 
 fn unknown_consumer(name: &str, at: &Path, ground: &Ground<'_>) -> Problem {

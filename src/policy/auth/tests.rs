@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{self as language, load::from_text, policy::Switch},
     exchange::testing,
-    identity::{Consumers, Identities},
+    identity::{Consumers, Identities, Passwords},
     name::RouteName,
     observe::metrics::Metrics,
     policy::introduction::Guarded,
@@ -24,7 +24,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
     );
     assert_eq!(loaded.problems, [], "{policy}");
     let Switch::On(auth) = &loaded.config.policies.auth else { panic!("{policy}") };
-    let (consumers, _) = Consumers::compile(&loaded.config.consumers);
+    let (consumers, _) = Consumers::compile(&loaded.config.consumers, &Arc::new(Passwords::new().unwrap()));
     let metrics = Metrics::new(&language::observe::Metrics::default()).unwrap();
     let ground = Ground {
         loaded: &loaded,
