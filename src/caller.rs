@@ -225,11 +225,13 @@ pub enum Lack {
     Roles,
     Groups,
     Claims,
+    /// The expression of `when` is not true.
+    When,
 }
 
 impl Lack {
     /// Every one, in the order of declaration.
-    pub const ALL: [Self; 4] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims];
+    pub const ALL: [Self; 5] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims, Self::When];
 
     /// The word in logs and metrics.
     pub const fn word(self) -> &'static str {
@@ -238,6 +240,7 @@ impl Lack {
             Self::Roles => "roles",
             Self::Groups => "groups",
             Self::Claims => "claims",
+            Self::When => "when",
         }
     }
 }

@@ -103,6 +103,11 @@ impl Expression {
         Ok(Self { program, env: Arc::new(env), names })
     }
 
+    /// Whether it needs what the caller's identity vouches for.
+    pub fn speaks_of_claims(&self) -> bool {
+        !self.names.claims.is_empty()
+    }
+
     /// Whether it is true of a request.
     ///
     /// # Errors

@@ -17,8 +17,6 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
-    "policies.authz.when",
-    "routes.*.policies.authz.when",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
