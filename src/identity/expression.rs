@@ -137,8 +137,14 @@ fn unreadable(text: &str, errors: &ParseErrors) -> Fault {
     }
     let (line, column) = (usize::try_from(error.pos.0).unwrap_or(1), usize::try_from(error.pos.1).unwrap_or(1));
     let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let what = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg);
-    Fault { at: (before + column).max(1), what: what.lines().next().unwrap_or("this is no expression").to_owned() }
+    let what = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg).lines().next().unwrap_or_default();
+    // What could stand there instead would be a long list of the grammar's own words.
+    let what = match what.split(" expecting ").next().unwrap_or_default() {
+        ended if ended.contains("'<EOF>'") => "the expression ends too early",
+        "" => "this is no expression",
+        what => what,
+    };
+    Fault { at: (before + column).max(1), what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub struct Oidc {
     pub discovery: Option<String>,
     /// The gateway's name at the provider.
     pub client_id: String,
+    /// The secret that goes with it (`client_secret_basic`). Better kept out of the file: `${env:…}` or `${file:…}`.
     pub client_secret: Secret,
     /// What is asked for. `openid` is asked for always; `offline_access` gives many providers the wish to let sessions be renewed.
     #[serde(default = "scopes")]

@@ -126,8 +126,8 @@ fn types_that_do_not_fit_are_found_at_load() {
 
 #[test]
 fn what_is_no_expression_has_its_place() {
-    refused("", 1, "mismatched input");
-    refused("request.path ==", 16, "mismatched input");
+    refused("", 1, "ends too early");
+    refused("request.path ==", 16, "ends too early");
     refused("true\n&& &", 9, "");
     refused("claims.?a == 'x'", 7, "unsupported syntax");
     refused(&format!("{}true{}", "(".repeat(200), ")".repeat(200)), 1, "too deep");
