@@ -179,7 +179,7 @@ impl Reason {
         Self::Denied,
     ];
 
-    /// Whether it says nothing of the credential, which may be right.
+    /// Whether it says nothing of the credential: another time it may be a good one.
     pub const fn is_undecided(self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable | Self::Full)
     }

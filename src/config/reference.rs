@@ -35,7 +35,7 @@ pub fn reference() -> String {
 struct Writer<'s> {
     language: &'s Json,
     text: String,
-    /// Types that have their table, with its heading.
+    /// Types that have their table, or get it, with its heading.
     told: Vec<(&'s str, String)>,
 }
 
@@ -61,17 +61,24 @@ impl<'s> Writer<'s> {
                 _ = writeln!(self.text, "\nType: {}. Default: {}.", self.kind(section), default(section));
             }
             for body in bodies {
-                self.body(&body, name, &description(section));
+                if self.claim(&body) {
+                    self.body(&body, name, &description(section));
+                }
             }
         }
     }
 
+    /// Whether a type has no table yet: it gets one under the heading where it is named first, to which all link.
+    fn claim(&mut self, body: &Body<'s>) -> bool {
+        let is_free = self.told.iter().all(|(name, _)| *name != body.name);
+        if is_free {
+            self.told.push((body.name, body.heading.clone()));
+        }
+        is_free
+    }
+
     /// The table of a map's keys, and of the maps in it.
     fn body(&mut self, body: &Body<'s>, section: &str, above: &str) {
-        if self.told.iter().any(|(name, _)| *name == body.name) {
-            return;
-        }
-        self.told.push((body.name, body.heading.clone()));
         let Some(object) = self.named(body.name) else { return };
         if body.heading != section {
             _ = writeln!(self.text, "\n### `{}`", body.heading);
@@ -87,10 +94,12 @@ impl<'s> Writer<'s> {
         self.text.push_str("\n| key | type | default | |\n|---|---|---|---|\n");
         for (key, property) in keys(object) {
             let path = format!("{}.{key}", body.heading);
+            let mut found = Vec::new();
+            self.bodies(property, path.clone(), &mut found);
+            inner.extend(found.into_iter().filter(|body| self.claim(body)));
             let type_ = self.linked(property, &path);
             let default = if is_required(object, key) { "required".to_owned() } else { default(property) };
             _ = writeln!(self.text, "| `{key}` | {type_} | {default} | {} |", self.explanation(property));
-            self.bodies(property, path, &mut inner);
         }
         for body in inner {
             self.body(&body, section, "");
@@ -253,6 +262,16 @@ mod tests {
         written.sort_unstable();
         let known: Vec<&str> = language["properties"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(known, written);
+    }
+
+    #[test]
+    fn every_link_leads_to_a_heading() {
+        let text = reference();
+        let headings: Vec<String> =
+            text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_matches(['#', ' ']))).collect();
+        let links = text.split("[map](#").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link.to_owned());
+        let dead: Vec<String> = links.filter(|link| !headings.contains(link)).collect();
+        assert_eq!(dead, [""; 0]);
     }
 
     #[test]

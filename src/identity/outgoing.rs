@@ -121,7 +121,8 @@ pub enum PlainText {
 /// # Errors
 /// It is not one that may be used.
 pub fn url(text: &str, plain: PlainText) -> Result<Url, UrlError> {
-    let malformed = || UrlError::Malformed(text.to_owned());
+    // What is no URL may hold a password all the same, where it ends too early: `https://a:b/c@idp.example`.
+    let malformed = || if text.contains('@') { UrlError::Extra } else { UrlError::Malformed(text.to_owned()) };
     let url = Url::parse(text).map_err(|_| malformed())?;
     let is_plain = match url.scheme() {
         "https" => false,

@@ -46,6 +46,9 @@ const COSTS: RangeInclusive<u32> = 4..=17;
 /// Length of a salt as bcrypt writes it; its sum follows.
 const SALT: usize = 22;
 
+/// What a password is known by.
+type UserAndHash = (Box<str>, Box<str>);
+
 /// HMAC of who said what.
 type Proof = [u8; 32];
 
@@ -54,8 +57,7 @@ pub struct Passwords {
     secret: hmac::Key,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// By user and hash.
-    known: Mutex<HashMap<(Box<str>, Box<str>), Weak<Password>>>,
+    known: Mutex<HashMap<UserAndHash, Weak<Password>>>,
     /// By a part of the proof. One takes the place of another.
     wrong: Box<[ArcSwapOption<Proof>]>,
 }

@@ -263,7 +263,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         ("routes: { a: { to: { respond: { status: 99 } } } }", "status"),
         ("routes: { a: { timeouts: { request: 10 }, to: { respond: {} } } }", "request"),
         ("routes: { a: { to: { respond: {}, redirect: { location: / } } } }", "exactly one"),
-        ("identity: {}", "identity"),
+        ("identity: { a: {} }", "exactly one"),
         ("stores: {}", "stores"),
         ("routes: { a: { policies: { auth: {} }, to: { respond: {} } } }", "auth"),
         ("admin: { token: \"${env:BANYAN_TEST_NOT_SET}\" }", "BANYAN_TEST_NOT_SET"),
@@ -276,9 +276,13 @@ fn what_cannot_work_is_refused_with_its_place() {
 
 #[test]
 fn what_later_work_brings_is_refused_as_not_supported_yet() {
-    for text in
-        ["identity: {}", "plans: {}", "cache: {}", "policies: { rate_limit: {} }", "routes: { a: { to: { migrate: {} } } }"]
-    {
+    for text in [
+        "identity: { a: { oidc: {} } }",
+        "plans: {}",
+        "cache: {}",
+        "policies: { rate_limit: {} }",
+        "routes: { a: { to: { migrate: {} } } }",
+    ] {
         let told = refused(text);
         assert!(told.contains("not supported yet"), "{told}");
     }

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::{Gateway, Origin, Response, issuer::Published};
+use crate::harness::{
+    Gateway, Origin, Response,
+    issuer::{Published, Signer},
+};
 
 fn gateway(origin: &Origin, issuer: &Origin, settings: &str) -> Gateway {
     Gateway::start(&format!(
@@ -91,4 +94,27 @@ fn an_issuer_that_is_silent_is_not_waited_for_longer_than_told() {
     let gateway = gateway(&origin, &silent, "timeout: 100ms");
     assert_eq!(ask(&gateway, "a").status, 503);
     assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_token_that_nobody_could_look_at_is_not_called_wrong() {
+    let (origin, signer) = (Origin::echo(), Signer::new("a"));
+    let (keys, issuer) = (Published::keys(&[&signer]), Published::new(&json!({ "active": true })));
+    issuer.says(500, &json!({}));
+    let gateway = Gateway::start(&format!(
+        r#"
+upstreams: {{ one: {{ endpoints: ["{origin}"] }} }}
+identity:
+  idp: {{ jwt: {{ issuer: idp, audience: [api], algorithms: [EdDSA], keys: {{ jwks_url: "http://{}/" }} }} }}
+  partner: {{ introspection: {{ url: "http://{}/", client_id: gateway, client_secret: hunter2 }} }}
+policies: {{ auth: {{ any_of: [{{ jwt: idp }}, {{ introspection: partner }}] }} }}
+routes: {{ all: {{ to: {{ upstream: one }} }} }}
+"#,
+        keys.origin, issuer.origin
+    ));
+    assert_eq!(ask(&gateway, "opaque").status, 503);
+    assert_eq!(gateway.logged_path("/x")["refusal"], "introspection unavailable");
+    assert_eq!(ask(&gateway, &signer.token(json!({}))).status, 200, "one that is known to be good needs no other");
+    issuer.says(200, &json!({ "active": false }));
+    assert_eq!(ask(&gateway, "opaque").status, 401);
 }

@@ -255,3 +255,39 @@ fn keys_of_a_file_follow_the_file() {
     gateway.wait_past(generation);
     assert_eq!((ask(&gateway, &before).status, ask(&gateway, &after).status), (401, 200), "though the old token was remembered");
 }
+
+#[test]
+fn scopes_roles_and_claims_of_a_token_say_what_its_holder_may_do() {
+    let (origin, signer) = (Origin::echo(), Signer::new("a"));
+    let keys = Published::keys(&[&signer]);
+    let gateway = Gateway::start(&format!(
+        r#"
+upstreams: {{ one: {{ endpoints: ["{origin}"] }} }}
+identity:
+  idp: {{ jwt: {{ issuer: idp, audience: [api], algorithms: [EdDSA], roles: realm_access.roles, keys: {{ jwks_url: "http://{}/" }} }} }}
+policies: {{ auth: {{ jwt: idp }} }}
+routes:
+  scopes: {{ match: {{ path: /scopes }}, policies: {{ authz: {{ scopes: {{ all: [orders, stock] }} }} }}, to: {{ upstream: one }} }}
+  roles: {{ match: {{ path: /roles }}, policies: {{ authz: {{ roles: {{ any: [clerk] }} }} }}, to: {{ upstream: one }} }}
+  claims: {{ match: {{ path: /claims }}, policies: {{ authz: {{ claims: {{ /org/id: [shop] }} }} }}, to: {{ upstream: one }} }}
+"#,
+        keys.origin
+    ));
+    let rich = json!({ "scope": "stock orders", "realm_access": { "roles": ["clerk"] }, "org": { "id": "shop" } });
+    let poor = json!({ "scope": "orders", "roles": ["clerk"], "org": { "id": "bank" } });
+    for (path, lack, challenge) in [
+        ("/scopes", "authz scopes", Some("Bearer error=\"insufficient_scope\", scope=\"orders stock\"")),
+        ("/roles", "authz roles", None),
+        ("/claims", "authz claims", None),
+    ] {
+        let ask = |claims: &Value| {
+            let token = signer.token(claims.clone());
+            gateway.ask(&format!("GET {path} HTTP/1.1\nHost: a\nAuthorization: Bearer {token}"))
+        };
+        let refused = ask(&poor);
+        assert_eq!((refused.status, refused.field("www-authenticate")), (403, challenge), "{path}");
+        assert_eq!(gateway.logged_path(path)["refusal"], lack);
+        assert_eq!(ask(&rich).status, 200, "{path}");
+    }
+    assert_eq!(origin.count(), 3);
+}

@@ -186,6 +186,21 @@ fn a_session_outlives_a_reload_and_the_change_of_its_key() {
 }
 
 #[test]
+fn a_session_is_of_one_provider_and_one_client() {
+    let (provider, other, service) = (Provider::start(), Provider::start(), Origin::echo());
+    let secrets = format!("\"{SECRET}\"");
+    let config = provider.config(&service, &secrets);
+    let mut gateway = Gateway::start(&config);
+    let mut browser = Browser::default();
+    browser.sign_in(&gateway, &provider);
+    let client = config.replace("client_id: web", "client_id: office");
+    for (change, status) in [(client, 302), (other.config(&service, &secrets), 302), (config, 200)] {
+        gateway.reload(&change);
+        assert_eq!(browser.clone().ask(&gateway, "GET /").status, status);
+    }
+}
+
+#[test]
 fn who_signs_out_is_out() {
     let (provider, service) = (Provider::start(), Origin::echo());
     let gateway = Gateway::start(&provider.config(&service, &format!("\"{SECRET}\"")));

@@ -44,7 +44,20 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
             found.extend((length > 0).then_some(start..start + length));
         }
     }
+    let is_apart = |place: &Range<usize>| found.iter().all(|secret| place.end <= secret.start || secret.end <= place.start);
+    let passwords: Vec<_> = passwords(line).filter(is_apart).collect();
+    found.extend(passwords);
+    found.sort_by_key(|secret| secret.start);
     found
+}
+
+/// Users and passwords in URLs, up to the last `@`: whoever does not encode a password may have any sign in it.
+fn passwords(line: &str) -> impl Iterator<Item = Range<usize>> {
+    line.match_indices("://").filter_map(|(at, slashes)| {
+        let start = at + slashes.len();
+        let url = line.get(start..)?.split(|c: char| c.is_whitespace() || c == '"' || c == '\'').next()?;
+        Some(start..start + url.rfind('@')?)
+    })
 }
 
 /// The word before a colon.
@@ -106,6 +119,10 @@ mod tests {
         check(r#"  token: "${env:TOKEN}""#, r#"  token: "${env:TOKEN}""#);
         check("  secret: 'a: b', x: y", "  secret: [redacted], x: y");
         check("  url: https://shop.example/a?token: x", "  url: https://shop.example/a?token: [redacted]");
+        check("  jwks_url: https://a:hunter2@idp.example/", "  jwks_url: https://[redacted]@idp.example/");
+        check("  url: 'https://a:hunt@/er2@idp.example/', x: y@z", "  url: 'https://[redacted]@idp.example/', x: y@z");
+        check("  token_url: https://a:hunter2@idp.example/", "  token_url: [redacted]");
+        check("  url: https://idp.example/", "  url: https://idp.example/");
         check("  token:", "  token:");
         check("  address: 127.0.0.1:80", "  address: 127.0.0.1:80");
     }

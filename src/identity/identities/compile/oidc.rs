@@ -47,7 +47,9 @@ pub fn login(name: &IdentityName, oidc: &Oidc, ended: Option<Arc<Ended>>, at: &P
     let after_logout = oidc.after_logout.as_ref().map(|text| address(text, plain, &at.key("after_logout"), found));
     check(oidc, redirect.as_ref(), at, found);
     let forward = forward(&oidc.forward, &at.key("forward"), found);
-    let seals = Seals::new(name.as_str(), oidc.cookie_secrets.iter().map(|secret| secret.reveal()));
+    // Who signed in elsewhere, or for another client, is nobody here.
+    let holder = format!("{name} {} {}", oidc.issuer, oidc.client_id);
+    let seals = Seals::new(&holder, oidc.cookie_secrets.iter().map(|secret| secret.reveal()));
     let weak = |weak: crate::identity::session::seal::WeakSecret| {
         Problem::error(at.key("cookie_secrets"), weak.to_string()).help("make one: `openssl rand -base64 48`")
     };
