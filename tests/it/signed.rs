@@ -193,27 +193,25 @@ fn a_signature_is_good_once() {
 fn there_is_no_way_around_a_signature() {
     let origin = Origin::shouting();
     let gateway = gateway(&origin, "{}");
-    let signed = |change: &dyn Fn(String) -> String| change(Signer::get("/a?b=c").head(""));
-    let replaced = |from: &'static str, to: &'static str| move |head: String| head.replacen(from, to, 1);
-    let cases: [(&str, Box<dyn Fn(String) -> String>); 12] = [
-        ("HEAD", Box::new(replaced("GET", "HEAD"))),
-        ("OPTIONS", Box::new(replaced("GET", "OPTIONS"))),
-        ("an odd method", Box::new(replaced("GET", "get"))),
-        ("another path", Box::new(replaced("/a?", "/b?"))),
-        ("an encoded path", Box::new(replaced("/a?", "/%61?"))),
-        ("a longer path", Box::new(replaced("/a?", "/./a?"))),
-        ("another query", Box::new(replaced("b=c", "b=c&d"))),
-        ("no query", Box::new(replaced("?b=c", ""))),
-        ("another host", Box::new(replaced("a.example", "b.example"))),
-        ("another port", Box::new(replaced("a.example", "a.example:8443"))),
-        ("another time", Box::new(replaced("created=1", "created=2"))),
-        ("an upgrade", Box::new(|_| "GET /a HTTP/1.1\nHost: a.example\nConnection: Upgrade\nUpgrade: websocket".to_owned())),
+    let cases = [
+        ("HEAD", "GET", "HEAD"),
+        ("OPTIONS", "GET", "OPTIONS"),
+        ("an odd method", "GET", "get"),
+        ("another path", "/a?", "/b?"),
+        ("an encoded path", "/a?", "/%61?"),
+        ("a longer path", "/a?", "/./a?"),
+        ("another query", "b=c", "b=c&d"),
+        ("no query", "?b=c", ""),
+        ("another host", "a.example", "b.example"),
+        ("another port", "a.example", "a.example:8443"),
+        ("another time", "created=1", "created=2"),
     ];
-    for (what, change) in cases {
-        let head = signed(&*change);
-        let response = gateway.connect().ask(&head);
+    for (what, from, to) in cases {
+        let response = gateway.connect().ask(&Signer::get("/a?b=c").head("").replacen(from, to, 1));
         assert_eq!(response.status, 401, "{what}");
     }
+    let upgrade = "GET /a HTTP/1.1\nHost: a.example\nConnection: Upgrade\nUpgrade: websocket";
+    assert_eq!(gateway.connect().ask(upgrade).status, 401);
     assert_eq!(origin.connections(), 0);
 }
 

@@ -51,7 +51,7 @@ pub struct Key(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Ecdsa(ParsedPublicKey),
     Ed25519(ParsedPublicKey),
 }
@@ -63,7 +63,7 @@ impl Key {
     /// The text is none for that algorithm.
     pub fn read(algorithm: Algorithm, text: &str) -> Result<Self, KeyFault> {
         Ok(Self(match algorithm {
-            Algorithm::HmacSha256 => Kind::Secret(secret(text.trim())?),
+            Algorithm::HmacSha256 => Kind::Secret(Box::new(secret(text.trim())?)),
             Algorithm::EcdsaP256Sha256 => Kind::Ecdsa(public(&ECDSA_P256_SHA256_FIXED, text)?),
             Algorithm::Ed25519 => Kind::Ed25519(public(&ED25519, text)?),
         }))
@@ -155,7 +155,7 @@ const NOBODY_ED25519: &str =
 fn decoys(in_use: Vec<Algorithm>) -> Vec<Key> {
     let key = |algorithm| match algorithm {
         Algorithm::HmacSha256 => {
-            hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map(|key| Key(Kind::Secret(key))).ok()
+            hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map(|key| Key(Kind::Secret(Box::new(key)))).ok()
         }
         Algorithm::EcdsaP256Sha256 => Key::read(algorithm, NOBODY_P256).ok(),
         Algorithm::Ed25519 => Key::read(algorithm, NOBODY_ED25519).ok(),
