@@ -133,13 +133,23 @@ pub enum Reason {
     Inactive,
     /// Who vouches for it could not be asked, or was never reached.
     Unavailable,
+    /// A signature that does not cover all that has to be signed.
+    Coverage,
+    /// It was signed too long ago, or ahead of time.
+    Window,
+    /// The body is not the one that was signed.
+    Digest,
+    /// It was used before.
+    Replayed,
+    /// So many were used that no more can be remembered.
+    Full,
     /// Who vouches for callers said no.
     Denied,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Missing,
         Self::Malformed,
         Self::Repeated,
@@ -161,12 +171,17 @@ impl Reason {
         Self::MissingClaim,
         Self::Inactive,
         Self::Unavailable,
+        Self::Coverage,
+        Self::Window,
+        Self::Digest,
+        Self::Replayed,
+        Self::Full,
         Self::Denied,
     ];
 
     /// Whether it says nothing of the credential: another time it may be a good one.
     pub const fn is_undecided(self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable)
+        matches!(self, Self::Busy | Self::Unavailable | Self::Full)
     }
 
     /// The word in logs and metrics.
@@ -193,6 +208,11 @@ impl Reason {
             Self::MissingClaim => "missing_claim",
             Self::Inactive => "inactive",
             Self::Unavailable => "unavailable",
+            Self::Coverage => "coverage",
+            Self::Window => "window",
+            Self::Digest => "digest",
+            Self::Replayed => "replayed",
+            Self::Full => "full",
             Self::Denied => "denied",
         }
     }
@@ -205,11 +225,13 @@ pub enum Lack {
     Roles,
     Groups,
     Claims,
+    /// The expression of `when` is not true.
+    When,
 }
 
 impl Lack {
     /// Every one, in the order of declaration.
-    pub const ALL: [Self; 4] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims];
+    pub const ALL: [Self; 5] = [Self::Scopes, Self::Roles, Self::Groups, Self::Claims, Self::When];
 
     /// The word in logs and metrics.
     pub const fn word(self) -> &'static str {
@@ -218,6 +240,7 @@ impl Lack {
             Self::Roles => "roles",
             Self::Groups => "groups",
             Self::Claims => "claims",
+            Self::When => "when",
         }
     }
 }

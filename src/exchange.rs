@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::l4::socket::SocketAddr as End;
 use pingora_http::RequestHeader;
@@ -63,6 +64,19 @@ pub struct Inbound<'a> {
     pub caller: &'a mut Caller,
 }
 
+/// As much of a request's body as is held for the policies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Held {
+    /// There is one, or there may be; nobody asked for it.
+    #[default]
+    Unread,
+    /// There is none.
+    Empty,
+    Whole(Bytes),
+    /// It is longer than what is held.
+    TooLarge,
+}
+
 /// Why a request goes no further. Not an error: `?` on it is the flow of the policy chain.
 ///
 /// What the client is told is decided in `reply` alone.
@@ -98,6 +112,12 @@ pub enum Stop {
     Undecided,
     /// Somebody who was asked about the request says what the client is told: to sign in elsewhere, or no.
     Relayed(Arc<Relayed>),
+    /// The browser is sent elsewhere to sign in, or back.
+    Elsewhere(Box<Elsewhere>),
+    /// A session was ended; the browser forgets its cookies.
+    SignedOut(Vec<HeaderValue>),
+    /// A login came to nothing.
+    Login(LoginFault),
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
     /// The service could not be used.
@@ -115,6 +135,24 @@ pub enum Stop {
 pub struct Relayed {
     pub status: StatusCode,
     pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Where a browser is sent, and what it keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    pub to: HeaderValue,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// Why a login came to nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoginFault {
+    /// What came belongs to no login of this browser, or does not hold.
+    Invalid,
+    /// The provider, or the person there, said no.
+    Denied,
+    /// The provider cannot be asked.
+    Unavailable,
 }
 
 /// How a service failed us.

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crate::{
     certs::Showcase,
     config::Config,
-    identity::{Identities, Passwords, password::NoRandomness},
+    identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -30,6 +30,8 @@ pub struct Stores {
     carried: Carried,
     /// Cloned by each connection of a client, and by the listeners while they take more.
     held: Held,
+    /// Signatures of requests that were used.
+    pub replays: Arc<Replays>,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
@@ -78,6 +80,7 @@ impl Stores {
             passwords: Arc::new(Passwords::new()?),
             carried: Carried::default(),
             held: Held::default(),
+            replays: Arc::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
     }

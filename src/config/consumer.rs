@@ -35,6 +35,7 @@ pub enum Credential {
     Jwt(TokenClaims),
     Basic(Basic),
     ClientCertificate(ClientCertificate),
+    Signature(SigningKey),
 }
 
 impl Credential {
@@ -45,6 +46,7 @@ impl Credential {
             Self::Jwt(_) => "jwt",
             Self::Basic(_) => "basic",
             Self::ClientCertificate(_) => "client_certificate",
+            Self::Signature(_) => "signature",
         }
     }
 }
@@ -65,17 +67,20 @@ struct CredentialKeys {
     /// A certificate that a client shows to a listener with `client_auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_certificate: Option<ClientCertificate>,
+    /// A key with which it signs requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<SigningKey>,
 }
 
 impl TryFrom<CredentialKeys> for Credential {
     type Error = &'static str;
 
     fn try_from(keys: CredentialKeys) -> Result<Self, &'static str> {
-        let CredentialKeys { api_key, jwt, basic, client_certificate } = keys;
+        let CredentialKeys { api_key, jwt, basic, client_certificate, signature } = keys;
         let (api_key, jwt, basic) = (api_key.map(Self::ApiKey), jwt.map(Self::Jwt), basic.map(Self::Basic));
-        let named = [api_key, jwt, basic, client_certificate.map(Self::ClientCertificate)];
+        let named = [api_key, jwt, basic, client_certificate.map(Self::ClientCertificate), signature.map(Self::Signature)];
         let [one] = <[Self; 1]>::try_from(named.into_iter().flatten().collect::<Vec<_>>())
-            .map_err(|_| "expected exactly one of `api_key`, `jwt`, `basic`, `client_certificate`")?;
+            .map_err(|_| "expected exactly one of `api_key`, `jwt`, `basic`, `client_certificate`, `signature`")?;
         Ok(one)
     }
 }
@@ -88,6 +93,7 @@ impl From<Credential> for CredentialKeys {
             Credential::Jwt(claims) => Self { jwt: Some(claims), ..none },
             Credential::Basic(basic) => Self { basic: Some(basic), ..none },
             Credential::ClientCertificate(certificate) => Self { client_certificate: Some(certificate), ..none },
+            Credential::Signature(key) => Self { signature: Some(key), ..none },
         }
     }
 }
@@ -145,6 +151,30 @@ impl<'de> Deserialize<'de> for ClaimValue {
         }
         deserializer.deserialize_any(Scalar)
     }
+}
+
+/// A key with which a consumer signs requests (RFC 9421).
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// What signatures name it by, their `keyid`. Of one consumer only.
+    #[schemars(length(min = 1, max = 512))]
+    pub key_id: String,
+    /// The one algorithm that it is for.
+    pub algorithm: SigningAlgorithm,
+    /// For `hmac-sha256` a secret of 32 bytes at least, in base64; else the public key in PEM (`-----BEGIN PUBLIC KEY-----`).
+    pub key: Secret,
+}
+
+/// How requests are signed, by the names of RFC 9421 §6.2.2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+pub enum SigningAlgorithm {
+    #[serde(rename = "hmac-sha256")]
+    HmacSha256,
+    #[serde(rename = "ecdsa-p256-sha256")]
+    EcdsaP256Sha256,
+    #[serde(rename = "ed25519")]
+    Ed25519,
 }
 
 /// A user and a password, for HTTP Basic.

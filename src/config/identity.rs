@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{forward::Forward, session_bridge::SessionBridge};
+pub use self::{forward::Forward, oidc::Oidc, session_bridge::SessionBridge};
 use super::secret::Secret;
 use crate::units::{Duration, positive};
 
 pub mod forward;
+pub mod oidc;
 pub mod session_bridge;
 
 /// Someone who vouches for callers. One key says how.
@@ -23,6 +24,7 @@ pub enum Identity {
     Introspection(Introspection),
     Forward(Forward),
     SessionBridge(SessionBridge),
+    Oidc(Oidc),
 }
 
 impl Identity {
@@ -33,6 +35,7 @@ impl Identity {
             Self::Introspection(_) => "introspection",
             Self::Forward(_) => "forward",
             Self::SessionBridge(_) => "session_bridge",
+            Self::Oidc(_) => "oidc",
         }
     }
 
@@ -43,6 +46,7 @@ impl Identity {
             Self::Introspection(introspection) => introspection.forward.values().map(String::as_str).collect(),
             Self::Forward(forward) => forward.copy.iter().map(String::as_str).collect(),
             Self::SessionBridge(bridge) => bridge.forward.values().map(String::as_str).chain([bridge.header.as_str()]).collect(),
+            Self::Oidc(oidc) => oidc.forward.values().map(String::as_str).collect(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Identity {
             Self::Introspection(introspection) => introspection.keep,
             Self::Forward(forward) => forward.keep,
             Self::SessionBridge(bridge) => bridge.keep,
+            Self::Oidc(_) => false,
         }
     }
 
@@ -63,6 +68,7 @@ impl Identity {
             Self::Introspection(introspection) => (None, [].as_slice(), introspection.ca.as_ref()),
             Self::Forward(forward) => (None, [].as_slice(), forward.ca.as_ref()),
             Self::SessionBridge(bridge) => (Some(&bridge.key), bridge.other_keys.as_slice(), bridge.ca.as_ref()),
+            Self::Oidc(oidc) => (None, [].as_slice(), oidc.ca.as_ref()),
         };
         key.into_iter().chain(others).chain(ca)
     }
@@ -84,23 +90,27 @@ struct IdentityKeys {
     /// By sessions of a legacy application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session_bridge: Option<SessionBridge>,
+    /// By people who sign in with a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<Oidc>,
 }
 
 impl TryFrom<IdentityKeys> for Identity {
     type Error = &'static str;
 
     fn try_from(keys: IdentityKeys) -> Result<Self, &'static str> {
-        let IdentityKeys { jwt, introspection, forward, session_bridge } = keys;
+        let IdentityKeys { jwt, introspection, forward, session_bridge, oidc } = keys;
         let listed = [
             jwt.map(Self::Jwt),
             introspection.map(Self::Introspection),
             forward.map(Self::Forward),
             session_bridge.map(Self::SessionBridge),
+            oidc.map(Self::Oidc),
         ];
         let mut listed = listed.into_iter().flatten();
         match (listed.next(), listed.next()) {
             (Some(one), None) => Ok(one),
-            _ => Err("expected exactly one of `jwt`, `introspection`, `forward`, `session_bridge`"),
+            _ => Err("expected exactly one of `jwt`, `introspection`, `forward`, `session_bridge`, `oidc`"),
         }
     }
 }
@@ -112,6 +122,7 @@ impl From<Identity> for IdentityKeys {
             Identity::Introspection(introspection) => Self { introspection: Some(introspection), ..Self::default() },
             Identity::Forward(forward) => Self { forward: Some(forward), ..Self::default() },
             Identity::SessionBridge(bridge) => Self { session_bridge: Some(bridge), ..Self::default() },
+            Identity::Oidc(oidc) => Self { oidc: Some(oidc), ..Self::default() },
         }
     }
 }

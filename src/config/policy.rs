@@ -8,6 +8,7 @@ use crate::units::{Bytes, Duration};
 
 pub mod auth;
 pub mod authz;
+pub mod signature;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -19,9 +19,10 @@ use crate::{
     certs::{self, AltName},
     config::{
         self,
-        consumer::{ClaimValue, ClientCertificate, Credential},
+        consumer::{ClaimValue, ClientCertificate, Credential, SigningAlgorithm, SigningKey},
         problem::{Path, Problem},
     },
+    identity::signature::key::{Algorithm, Key, Keys},
     name::{ConsumerName, GroupName, IdentityName},
 };
 
@@ -38,6 +39,7 @@ pub struct Consumers {
     users: Vec<User>,
     /// Where passwords are verified. Absent: nobody has one.
     passwords: Option<Arc<Passwords>>,
+    signing: Keys<Arc<Consumer>>,
 }
 
 /// Someone with a password.
@@ -101,6 +103,7 @@ impl Consumers {
             usernames: HashMap::new(),
             consumers: Self { all, passwords: Some(passwords.clone()), ..Self::default() },
             claims: BTreeMap::new(),
+            signing: HashMap::default(),
             problems: Vec::new(),
             owners: config,
         };
@@ -111,6 +114,7 @@ impl Consumers {
         }
         tables.consumers.api_keys.shrink_to_fit();
         tables.claims();
+        tables.signing();
         tables.consumers.users.sort_by(|one, other| one.name.cmp(&other.name));
         (tables.consumers, tables.problems)
     }
@@ -118,6 +122,11 @@ impl Consumers {
     pub fn named(&self, name: &ConsumerName) -> Option<&Arc<Consumer>> {
         let index = self.all.binary_search_by(|consumer| consumer.name.cmp(name)).ok()?;
         self.all.get(index)
+    }
+
+    /// The keys with which consumers sign requests.
+    pub fn signing(&self) -> &Keys<Arc<Consumer>> {
+        &self.signing
     }
 
     /// The consumer of a user with this password. Whether there is such a user takes as long to say as whether the password is right.
@@ -182,6 +191,8 @@ struct Tables<'a> {
     consumers: Consumers,
     /// Consumers by the claims of their tokens.
     claims: BTreeMap<(&'a IdentityName, &'a BTreeMap<String, ClaimValue>), u32>,
+    /// By key id; without the key if it could not be read.
+    signing: HashMap<&'a str, (u32, Option<Key>), ahash::RandomState>,
     problems: Vec<Problem>,
     owners: &'a BTreeMap<ConsumerName, config::Consumer>,
 }
@@ -198,6 +209,7 @@ impl<'a> Tables<'a> {
                 self.claims.entry(claims).or_insert(index);
                 taken
             }
+            Credential::Signature(key) => self.sign_by(index, at, key),
             Credential::Basic(basic) => {
                 let Some(password) = self.passwords.known(&basic.username, basic.password_hash.reveal()) else {
                     return self.odd_hash(index, at);
@@ -221,6 +233,27 @@ impl<'a> Tables<'a> {
             let problem = self.duplicate(index, at, other, credential);
             self.problems.push(problem);
         }
+    }
+
+    /// Another owner of the key's id, if it has one.
+    fn sign_by(&mut self, index: u32, at: usize, signing: &'a SigningKey) -> Option<u32> {
+        if let Some((other, _)) = self.signing.get(&*signing.key_id) {
+            return Some(*other);
+        }
+        let key = Key::read(algorithm(signing.algorithm), signing.key.reveal());
+        if let Err(fault) = &key {
+            let at = self.place(index, at).key("signature").key("key");
+            self.problems.push(Problem::error(at, fault.to_string()));
+        }
+        self.signing.insert(&signing.key_id, (index, key.ok()));
+        None
+    }
+
+    fn signing(&mut self) {
+        let all = &self.consumers.all;
+        let held = std::mem::take(&mut self.signing).into_iter();
+        let keys = held.filter_map(|(id, (index, key))| Some((id.into(), key?, all.get(index as usize)?.clone())));
+        self.consumers.signing = Keys::new(keys);
     }
 
     fn claims(&mut self) {
@@ -286,12 +319,21 @@ fn taken<K>(entry: Entry<'_, K, u32>, index: u32) -> Option<u32> {
     }
 }
 
+const fn algorithm(named: SigningAlgorithm) -> Algorithm {
+    match named {
+        SigningAlgorithm::HmacSha256 => Algorithm::HmacSha256,
+        SigningAlgorithm::EcdsaP256Sha256 => Algorithm::EcdsaP256Sha256,
+        SigningAlgorithm::Ed25519 => Algorithm::Ed25519,
+    }
+}
+
 /// Whether two credentials are one, however they are written.
 fn is_same(one: &Credential, other: &Credential) -> bool {
     use ClientCertificate::{San, Subject};
     use Credential::ClientCertificate as Certificate;
     match (one, other) {
         (Credential::Basic(one), Credential::Basic(other)) => one.username == other.username,
+        (Credential::Signature(one), Credential::Signature(other)) => one.key_id == other.key_id,
         (Certificate(San(one)), Certificate(San(other))) => AltName::parse(one) == AltName::parse(other),
         (Certificate(Subject(one)), Certificate(Subject(other))) => certs::subject::normal(one) == certs::subject::normal(other),
         _ => one == other,

@@ -10,6 +10,7 @@ use super::{
     introspect::Introspection,
     jwt::{Jwt, Keys},
     remembered::Remembered,
+    session::Login,
 };
 use crate::{
     config::{
@@ -39,6 +40,7 @@ pub enum Identity {
     Introspection(Arc<Introspection>),
     Forward(Arc<ForwardAuth>),
     Bridge(Arc<Bridge>),
+    Oidc(Arc<Login>),
 }
 
 /// What is known of an identity, for metrics.
@@ -91,6 +93,7 @@ impl Identities {
     fn keys(&self) -> impl Iterator<Item = (&IdentityName, &Arc<Keys>)> {
         self.0.iter().filter_map(|(name, kept)| match &kept.identity {
             Identity::Jwt(jwt) => Some((name, jwt.keys())),
+            Identity::Oidc(login) => Some((name, login.keys())),
             Identity::Introspection(_) | Identity::Forward(_) | Identity::Bridge(_) => None,
         })
     }
@@ -103,6 +106,7 @@ impl Identity {
                 let keys = jwt.keys().is_fetched().then(|| jwt.keys().status());
                 Status { keys, ..Status::of(jwt.remembered()) }
             }
+            Self::Oidc(login) => Status { tokens: 0, looks: (0, 0), keys: Some(login.keys().status()), questions: None },
             Self::Introspection(introspection) => Status::of(introspection.remembered()),
             Self::Forward(service) => Status { questions: Some(service.outcomes().counts()), ..Status::of(service.remembered()) },
             Self::Bridge(bridge) => Status { questions: Some(bridge.outcomes().counts()), ..Status::of(bridge.remembered()) },

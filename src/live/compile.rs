@@ -292,7 +292,7 @@ impl Compiler<'_> {
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
         let Self { loaded, consumers, identities, guarded, stores, .. } = self;
-        Ground { loaded, route, consumers, identities, guarded, metrics: &stores.metrics }
+        Ground { loaded, route, consumers, identities, guarded, metrics: &stores.metrics, replays: &stores.replays }
     }
 
     fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {

@@ -18,6 +18,7 @@ use crate::{
         suggest::suggest,
     },
     exchange::{Inbound, Stop},
+    identity::expression::{Expression, Scene},
     name::GroupName,
     observe::metrics::AuthzMetrics,
 };
@@ -28,6 +29,7 @@ pub struct Authz {
     roles: Option<Words>,
     groups: Option<Box<[GroupName]>>,
     claims: Box<[Claim]>,
+    when: Option<Box<Expression>>,
     mode: Mode,
     /// What the holder of a token is told that lacks a scope.
     challenge: Option<HeaderValue>,
@@ -70,6 +72,7 @@ impl Authz {
         for (at, group) in config.groups.iter().flatten().enumerate() {
             problems.extend(unknown_group(group, &path.key("groups").index(at), ground));
         }
+        let when = config.when.as_deref().and_then(|text| when(text, &path.key("when"), auth, &mut problems));
         let scopes = config.scopes.as_ref().map(|scopes| scopes.listed().join(" "));
         let challenge = scopes.map(|scopes| format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\""));
         let authz = Self {
@@ -77,6 +80,7 @@ impl Authz {
             roles: config.roles.clone(),
             groups: config.groups.as_ref().map(|groups| groups.as_slice().into()),
             claims: config.claims.iter().map(|(name, values)| Claim::new(name, values)).collect(),
+            when,
             mode: config.mode,
             challenge: challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()),
             metrics: ground.metrics.authz(ground.route, config.mode),
@@ -98,6 +102,30 @@ impl Authz {
         lacks.into_iter().find_map(|(lacks, what)| lacks.then_some(what))
     }
 
+    /// Whether `when` is not true of the request, or has no value.
+    fn forbids(&self, inbound: &Inbound<'_>) -> bool {
+        let Some(when) = &self.when else { return false };
+        let (facts, consumer) = (inbound.facts, inbound.caller.consumer.as_deref());
+        let scene = Scene {
+            method: facts.method.as_str(),
+            path: &facts.path,
+            host: &facts.host,
+            query: facts.query.as_deref(),
+            headers: &inbound.head.headers,
+            client: facts.client,
+            consumer: consumer.map_or("", |consumer| consumer.name.as_str()),
+            groups: consumer.map_or(&[][..], |consumer| &consumer.groups.names),
+            claims: inbound.caller.claims.as_deref().map(|claims| &claims.all),
+        };
+        match when.holds(&scene) {
+            Ok(holds) => !holds,
+            Err(failed) => {
+                tracing::debug!(%failed, "`when` has no value");
+                true
+            }
+        }
+    }
+
     /// Only a scope is told: with it the client can ask for another token.
     fn told(&self, lack: Lack, caller: &Caller) -> Option<HeaderValue> {
         let is_bearer = caller.scheme.is_some_and(|scheme| BEARERS.contains(&scheme));
@@ -109,7 +137,8 @@ impl Policy for Authz {
     type Memo = ();
 
     async fn request(&self, inbound: &mut Inbound<'_>, (): &mut ()) -> Result<(), Stop> {
-        let Some(lack) = self.lack(inbound.caller) else {
+        let lack = self.lack(inbound.caller).or_else(|| self.forbids(inbound).then_some(Lack::When));
+        let Some(lack) = lack else {
             self.metrics.accepted();
             return Ok(());
         };
@@ -166,6 +195,22 @@ fn pointed<'c>(claims: &'c Map<String, Value>, pointer: &str) -> Option<&'c Valu
     claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(deeper)
 }
 
+/// The expression, if it is one that can be true on this route.
+fn when(text: &str, at: &Path, auth: Option<&Auth>, problems: &mut Vec<Problem>) -> Option<Box<Expression>> {
+    let expression = match Expression::compile(text) {
+        Ok(expression) => expression,
+        Err(fault) => {
+            problems.push(Problem::error(at.clone(), fault.to_string()));
+            return None;
+        }
+    };
+    if expression.speaks_of_claims() && auth.is_some_and(|auth| !auth.schemes.iter().any(|scheme| scheme.gives_claims())) {
+        let problem = Problem::error(at.clone(), "no scheme of `auth` on this route gives claims");
+        problems.push(problem.help("consumers have `groups`"));
+    }
+    Some(Box::new(expression))
+}
+
 /// Nothing would be asked for, or something that nobody can have.
 fn refuse_emptiness(config: &Config, path: &Path, problems: &mut Vec<Problem>) {
     let words = |words: &Option<Words>| words.as_ref().is_some_and(|words| words.listed().is_empty());
@@ -181,7 +226,8 @@ fn refuse_emptiness(config: &Config, path: &Path, problems: &mut Vec<Problem>) {
     );
     if *config == (Config { mode: config.mode, ..Config::default() }) {
         problems.push(
-            Problem::error(path.clone(), "nothing is asked of the caller").help("add `scopes`, `roles`, `groups` or `claims`"),
+            Problem::error(path.clone(), "nothing is asked of the caller")
+                .help("add `scopes`, `roles`, `groups`, `claims` or `when`"),
         );
     }
 }

@@ -15,8 +15,8 @@ use crate::{
         policy::Policies,
         problem::{Path, Problem},
     },
-    exchange::{Facts, Inbound, Stop},
-    identity::{Consumers, Identities},
+    exchange::{Facts, Held, Inbound, Stop},
+    identity::{Consumers, Identities, signature::replay::Replays},
     name::RouteName,
     observe::metrics::Metrics,
 };
@@ -45,6 +45,8 @@ pub struct Ground<'a> {
     pub identities: &'a Identities,
     pub guarded: &'a Arc<Guarded>,
     pub metrics: &'a Metrics,
+    /// Signatures that were used.
+    pub replays: &'a Arc<Replays>,
 }
 
 /// What the policies of a chain remember about one request.
@@ -54,6 +56,13 @@ pub struct Memo {
     cors: <Cors as Policy>::Memo,
     auth: <Auth as Policy>::Memo,
     authz: <Authz as Policy>::Memo,
+}
+
+impl Memo {
+    /// Keeps what is known of the request's body for the policies that ask for it.
+    pub fn hold(&mut self, held: Held) {
+        self.auth.held = held;
+    }
 }
 
 /// The proof that a request passed the edge ring. Every way out asks for one, so a forgotten call fails closed.
@@ -158,6 +167,16 @@ impl Chain {
         self.auth.response(head, facts, &mut memo.auth)?;
         self.cors.response(head, facts, &mut memo.cors)?;
         self.request_limits.response(head, facts, &mut memo.request_limits)
+    }
+
+    /// Whether any policy may need all of a request's body before it judges.
+    pub fn may_hold(&self) -> bool {
+        self.auth.as_ref().is_some_and(Auth::may_hold)
+    }
+
+    /// Whether one needs that of this request. Asked before the policies judge, with what is known of the body.
+    pub fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.wants_body(inbound, &memo.auth))
     }
 
     /// Whether any policy watches the request body.

@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use crate::{
     caller::Caller,
     config::{
-        self, Config,
+        self, Config, Identity,
         policy::{
             Policies, Switch,
             auth::{Place, Scheme},
@@ -51,9 +51,14 @@ impl Guarded {
             | Scheme::Basic(_)
             | Scheme::ClientCertificate(_)
             | Scheme::Forward(_)
-            | Scheme::SessionBridge(_) => None,
+            | Scheme::SessionBridge(_)
+            | Scheme::Signature(_)
+            | Scheme::Oidc(_) => None,
         });
         let mut parameters: Vec<_> = parameters.collect();
+        // With which the provider sends people back.
+        let has_logins = config.identity.values().any(|identity| matches!(identity, Identity::Oidc(_)));
+        parameters.extend(has_logins.then(|| Box::from("code")));
         parameters.sort();
         parameters.dedup();
         let told = config.identity.values().flat_map(config::Identity::told);

@@ -45,6 +45,7 @@ pub mod forwarded;
 mod framing;
 mod grpc;
 mod head;
+mod hold;
 mod log;
 mod time;
 mod upgrade;
@@ -117,6 +118,13 @@ impl Gateway {
         ctx.in_flight = Some(route.metrics.begin());
         let route = ctx.route.insert(route).clone();
         let facts = ctx.facts.insert(facts);
+        if route.chain.may_hold() {
+            ctx.memo.hold(hold::unread(session));
+            let inbound = Inbound { head: session.req_header_mut(), facts, tls, caller: &mut ctx.caller };
+            if route.chain.wants_body(&inbound, &ctx.memo) {
+                ctx.memo.hold(hold::whole(session).await?);
+            }
+        }
         let mut inbound = Inbound { head: session.req_header_mut(), facts, tls, caller: &mut ctx.caller };
         ctx.permit = Some(route.chain.enter(&mut inbound, &mut ctx.memo).await?);
         missed.map_or(Ok(()), Err)

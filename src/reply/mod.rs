@@ -8,7 +8,7 @@ use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::exchange::{Flag, Relayed, Stop, UpstreamFault};
+use crate::exchange::{Flag, LoginFault, Relayed, Stop, UpstreamFault};
 
 mod form;
 
@@ -128,6 +128,9 @@ pub fn told(stop: &Stop) -> Told {
             F::PolicyRefused,
         ),
         Stop::Relayed(relayed) => relayed_told(relayed),
+        Stop::Elsewhere(_) => told(S::FOUND, 16, "sign_in", "Found", "", F::PolicyRefused),
+        Stop::SignedOut(_) => told(S::OK, 0, "signed_out", "Signed out", "The session has ended.", F::None),
+        Stop::Login(fault) => login_told(*fault),
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
@@ -165,6 +168,25 @@ fn relayed_told(relayed: &Relayed) -> Told {
         StatusCode::UNAUTHORIZED => told(&Stop::Unauthenticated(Vec::new())),
         StatusCode::FORBIDDEN => told(&Stop::Forbidden(None)),
         status => Told { status, grpc: 16, code: "sign_in", title: "Found", detail: "", flag: Flag::PolicyRefused },
+    }
+}
+
+fn login_told(fault: LoginFault) -> Told {
+    use Flag as F;
+    use StatusCode as S;
+    let told = |status, grpc, code, title, detail| Told { status, grpc, code, title, detail, flag: F::PolicyRefused };
+    match fault {
+        LoginFault::Invalid => told(
+            S::BAD_REQUEST,
+            16,
+            "login_invalid",
+            "Login failed",
+            "This is no answer to a login that this browser has begun. Begin again.",
+        ),
+        LoginFault::Denied => told(S::FORBIDDEN, 7, "login_denied", "Login denied", "The login was denied."),
+        LoginFault::Unavailable => {
+            told(S::SERVICE_UNAVAILABLE, 14, "login_unavailable", "Login unavailable", "Nobody can sign in at the moment.")
+        }
     }
 }
 
@@ -248,7 +270,7 @@ impl Reply {
     /// A header value that cannot be sent; none of ours is such.
     pub fn of(stop: &Stop, told: &Told, request: &RequestHeader, request_id: &HeaderValue) -> pingora_core::Result<Self> {
         let mut reply = match stop {
-            Stop::Preflight => Self::bodiless(told.status)?,
+            Stop::Preflight | Stop::Elsewhere(_) => Self::bodiless(told.status)?,
             Stop::Relayed(_) if told.status.is_redirection() => Self::bodiless(told.status)?,
             _ => Form::wanted_by(request).write(told, request_id)?,
         };
@@ -256,6 +278,11 @@ impl Reply {
             Stop::MethodNotAllowed(allow) => reply.head.insert_header(header::ALLOW, allow.clone())?,
             // A 405 has to have the field; there is nothing that the target allows (RFC 9110 §10.2.1).
             Stop::Tunnel => reply.head.insert_header(header::ALLOW, HeaderValue::from_static(""))?,
+            Stop::Elsewhere(elsewhere) => {
+                reply.head.insert_header(header::LOCATION, elsewhere.to.clone())?;
+                reply.set_cookies(&elsewhere.cookies)?;
+            }
+            Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
@@ -272,6 +299,12 @@ impl Reply {
     fn relay(&mut self, relayed: &Relayed) -> pingora_core::Result<()> {
         self.head.insert_header(header::CACHE_CONTROL, "no-store")?;
         relayed.fields.iter().try_for_each(|(name, value)| self.head.append_header(name.clone(), value.clone()).map(drop))
+    }
+
+    /// What is one browser's goes into no cache.
+    fn set_cookies(&mut self, cookies: &[HeaderValue]) -> pingora_core::Result<()> {
+        self.head.insert_header(header::CACHE_CONTROL, "no-store")?;
+        cookies.iter().try_for_each(|cookie| self.head.append_header(header::SET_COOKIE, cookie.clone()).map(drop))
     }
 
     /// One field each: some clients take a list of challenges for one (RFC 9110 §11.6.1 warns of it).

@@ -245,6 +245,23 @@ fn who_is_in_no_group_that_is_asked_for_is_refused() {
     }
 }
 
+#[test]
+fn who_does_not_fit_the_rule_is_refused() {
+    let origin = Origin::echo();
+    let gateway = gateway(
+        &origin,
+        r#"  rule: { match: { path: "/rule/**" }, policies: { authz: { when: 'request.method == "GET" || "partners" in consumer.groups && request.headers["x-reason"] != ""' } }, to: { upstream: one } }"#,
+    );
+    let ask = |head: &str, key: &str| gateway.ask(&format!("{head}\nHost: a\nX-Api-Key: key-of-{key}")).status;
+    assert_eq!(ask("GET /rule/a HTTP/1.1", "mobile"), 200);
+    assert_eq!(ask("DELETE /rule/a HTTP/1.1\nX-Reason: sold", "acme"), 200);
+    assert_eq!(ask("DELETE /rule/b HTTP/1.1\nX-Reason: sold", "mobile"), 403);
+    assert_eq!(ask("DELETE /rule/c HTTP/1.1", "acme"), 403, "a rule without a value refuses");
+    assert_eq!(origin.count(), 2);
+    assert_eq!(gateway.logged_path("/rule/b")["refusal"], "authz when");
+    assert_eq!(gateway.logged_path("/rule/c")["refusal"], "authz when");
+}
+
 /// Clients by certificate, over TLS 1.3: what each is answered.
 #[test]
 fn a_certificate_says_whose_it_is() {

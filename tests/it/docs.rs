@@ -7,7 +7,7 @@ use std::{
 };
 
 use banyan::{
-    exchange::{Relayed, Stop, UpstreamFault as Fault},
+    exchange::{Elsewhere, LoginFault, Relayed, Stop, UpstreamFault as Fault},
     reply::told,
 };
 use http::HeaderValue;
@@ -64,6 +64,11 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::BodyTooLarge,
         Stop::HeadersTooLarge,
         Stop::Unauthenticated(Vec::new()),
+        Stop::Elsewhere(Box::new(Elsewhere { to: HeaderValue::from_static("/"), cookies: Vec::new() })),
+        Stop::SignedOut(Vec::new()),
+        Stop::Login(LoginFault::Invalid),
+        Stop::Login(LoginFault::Denied),
+        Stop::Login(LoginFault::Unavailable),
         Stop::Forbidden(None),
         Stop::Undecided,
         Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),

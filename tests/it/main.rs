@@ -30,6 +30,8 @@ mod observe;
 mod rotation;
 mod admin;
 mod auth;
+mod signed;
+mod login;
 mod jwt;
 mod forward;
 mod introspection;

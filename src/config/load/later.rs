@@ -4,10 +4,8 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "identity.*.oidc",
     "plans",
     "consumers.*.plan",
-    "consumers.*.credentials.*.signature",
     "cache",
     "stores",
     "upstreams.*.discover",
@@ -17,8 +15,6 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
-    "policies.authz.when",
-    "routes.*.policies.authz.when",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
@@ -32,13 +28,10 @@ const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", 
 const POLICIES: &[&str] =
     &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
 
-/// Schemes of `auth` that are not built yet, alone or in a list.
-const SCHEMES: &[&str] = &["oidc", "signature"];
-
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {
     let steps = path.steps();
-    KEYS.iter().any(|pattern| matches(pattern, steps)) || brings_policy(steps) || brings_scheme(steps)
+    KEYS.iter().any(|pattern| matches(pattern, steps)) || brings_policy(steps)
 }
 
 /// Whether a later version brings the word as a value of the key.
@@ -53,12 +46,6 @@ fn brings_policy(steps: &[Step]) -> bool {
         _ => return false,
     };
     POLICIES.contains(&policy.as_str())
-}
-
-fn brings_scheme(steps: &[Step]) -> bool {
-    let in_auth =
-        steps.windows(2).any(|pair| matches!(pair, [policies, auth] if names(policies, "policies") && names(auth, "auth")));
-    in_auth && matches!(steps.last(), Some(Step::Key(scheme)) if SCHEMES.contains(&scheme.as_str()))
 }
 
 fn matches(pattern: &str, steps: &[Step]) -> bool {

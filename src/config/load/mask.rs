@@ -38,9 +38,9 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
     for (colon, _) in line.match_indices(':') {
         let within = found.last().is_some_and(|secret| colon < secret.end);
         let (before, after) = (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
-        if !within && is_secret_key(key(before)) {
+        if !within {
             let start = colon + 1 + after.len() - after.trim_start().len();
-            let length = value(after.trim_start());
+            let length = of_key(key(before), after.trim_start());
             found.extend((length > 0).then_some(start..start + length));
         }
     }
@@ -64,6 +64,39 @@ fn passwords(line: &str) -> impl Iterator<Item = Range<usize>> {
 fn key(before: &str) -> &str {
     let word = before.trim_end().trim_end_matches(['"', '\'']);
     word.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next().unwrap_or_default()
+}
+
+/// Length of the secret that a key has in the text behind it. `key` may have one, or the name of a file.
+fn of_key(key: &str, text: &str) -> usize {
+    let is_file = |value: &str| {
+        let name = value.trim_matches(['"', '\'']).rsplit_once('.');
+        name.is_some_and(|(_, kind)| !kind.is_empty() && kind.len() < 6 && kind.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    match is_secret_key(key) || key == "key" {
+        true if text.starts_with('[') => list(text),
+        true => Some(value(text)).filter(|length| key != "key" || !text.get(..*length).is_some_and(is_file)).unwrap_or_default(),
+        false => 0,
+    }
+}
+
+/// Length of a list of texts up to and with its closing bracket, or to the end; 0 of an empty one, and of one of maps, whose keys are
+/// looked at themselves.
+fn list(text: &str) -> usize {
+    if text.trim_start_matches('[').trim_start().starts_with([']', '{']) {
+        return 0;
+    }
+    let (mut quote, mut escaped) = (None, false);
+    let closing = text.char_indices().find(|(_, c)| {
+        let was_escaped = escaped;
+        escaped = *c == '\\' && quote == Some('"') && !was_escaped;
+        match quote {
+            None => quote = matches!(c, '"' | '\'').then_some(*c),
+            Some(open) if open == *c && !was_escaped => quote = None,
+            Some(_) => return false,
+        }
+        *c == ']'
+    });
+    closing.map_or(text.len(), |(at, _)| at + 1)
 }
 
 /// Length of the value that a text begins with; 0 of a placeholder, which is no secret, and of a map or list, whose keys are looked at
@@ -124,6 +157,13 @@ mod tests {
         check("  token_url: https://a:hunter2@idp.example/", "  token_url: [redacted]");
         check("  url: https://idp.example/", "  url: https://idp.example/");
         check("  token:", "  token:");
+        check(r#"{ cookie_secrets: ["hun\"]ter2", 'a]'], x: [y] }"#, "{ cookie_secrets: [redacted], x: [y] }");
+        check("  cookie_secrets: [\"${env:A}\", hunter2", "  cookie_secrets: [redacted]");
+        check("  cookie_secrets: []", "  cookie_secrets: []");
+        check("  tokens: [{ secret: hunter2 }]", "  tokens: [{ secret: [redacted] }]");
+        check(r#"{ key_id: a, key: "BwcH/BwcH+a=" }"#, "{ key_id: a, key: [redacted] }");
+        check("{ cert: web.pem, key: tls/web.key }", "{ cert: web.pem, key: tls/web.key }");
+        check("  key: ${file:keys/acme.pem}", "  key: ${file:keys/acme.pem}");
         check("  address: 127.0.0.1:80", "  address: 127.0.0.1:80");
     }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::signature::Signature;
 use crate::name::{ConsumerName, IdentityName};
 
 /// Who may pass: those who prove who they are. One scheme, or several under `any_of` or `all_of`.
@@ -70,14 +71,16 @@ pub enum Scheme {
     ClientCertificate(ClientCertificate),
     Forward(IdentityName),
     SessionBridge(IdentityName),
+    Signature(Signature),
+    Oidc(IdentityName),
 }
 
 impl Scheme {
     /// Whether it gives claims, which scopes and roles are read from.
     pub const fn gives_claims(&self) -> bool {
         match self {
-            Self::Jwt(_) | Self::Introspection(_) | Self::Forward(_) | Self::SessionBridge(_) => true,
-            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCertificate(_) => false,
+            Self::Jwt(_) | Self::Introspection(_) | Self::Forward(_) | Self::SessionBridge(_) | Self::Oidc(_) => true,
+            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCertificate(_) | Self::Signature(_) => false,
         }
     }
 
@@ -91,6 +94,8 @@ impl Scheme {
             Self::ClientCertificate(_) => "client_certificate",
             Self::Forward(_) => "forward",
             Self::SessionBridge(_) => "session_bridge",
+            Self::Signature(_) => "signature",
+            Self::Oidc(_) => "oidc",
         }
     }
 }
@@ -125,6 +130,12 @@ struct AuthKeys {
     /// A session of this identity, which must be one of kind `session_bridge`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session_bridge: Option<IdentityName>,
+    /// A request signed with a key of a consumer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
+    /// A person who signed in with a browser at this identity, which must be one of kind `oidc`. Who did not is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<IdentityName>,
     /// The consumer that a request without any credential is taken for. A wrong credential is refused all the same. Absent: a
     /// credential is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +170,12 @@ struct SchemeKeys {
     /// A session of this identity, which must be one of kind `session_bridge`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session_bridge: Option<IdentityName>,
+    /// A request signed with a key of a consumer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
+    /// A person who signed in with a browser at this identity, which must be one of kind `oidc`. Who did not is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oidc: Option<IdentityName>,
 }
 
 impl TryFrom<AuthKeys> for Auth {
@@ -175,17 +192,20 @@ impl TryFrom<AuthKeys> for Auth {
             client_certificate,
             forward,
             session_bridge,
+            signature,
+            oidc,
             anonymous,
             mode,
         } = keys;
-        let bare = SchemeKeys { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge };
+        let bare =
+            SchemeKeys { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge, signature, oidc };
         let schemes = match (any_of, all_of, bare.listed().as_slice()) {
             (Some(any), None, []) => Schemes::Any(any),
             (None, Some(all), []) => Schemes::All(all),
             (None, None, [one]) => Schemes::One(one.clone()),
             _ => {
                 return Err("expected exactly one of `any_of`, `all_of`, `jwt`, `introspection`, `api_key`, \
-                     `basic`, `client_certificate`, `forward`, `session_bridge`");
+                     `basic`, `client_certificate`, `forward`, `session_bridge`, `signature`, `oidc`");
             }
         };
         Ok(Self { schemes, anonymous, mode })
@@ -200,8 +220,29 @@ impl From<Auth> for AuthKeys {
             Schemes::Any(any) => Self { any_of: Some(any), ..around },
             Schemes::All(all) => Self { all_of: Some(all), ..around },
             Schemes::One(one) => {
-                let SchemeKeys { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge } = one.into();
-                Self { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge, ..around }
+                let SchemeKeys {
+                    jwt,
+                    introspection,
+                    api_key,
+                    basic,
+                    client_certificate,
+                    forward,
+                    session_bridge,
+                    signature,
+                    oidc,
+                } = one.into();
+                Self {
+                    jwt,
+                    introspection,
+                    api_key,
+                    basic,
+                    client_certificate,
+                    forward,
+                    session_bridge,
+                    signature,
+                    oidc,
+                    ..around
+                }
             }
         }
     }
@@ -210,7 +251,7 @@ impl From<Auth> for AuthKeys {
 impl SchemeKeys {
     /// Every scheme that is named.
     fn listed(self) -> Vec<Scheme> {
-        let Self { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge } = self;
+        let Self { jwt, introspection, api_key, basic, client_certificate, forward, session_bridge, signature, oidc } = self;
         let listed = [
             jwt.map(Scheme::Jwt),
             introspection.map(Scheme::Introspection),
@@ -219,6 +260,8 @@ impl SchemeKeys {
             client_certificate.map(Scheme::ClientCertificate),
             forward.map(Scheme::Forward),
             session_bridge.map(Scheme::SessionBridge),
+            signature.map(Scheme::Signature),
+            oidc.map(Scheme::Oidc),
         ];
         listed.into_iter().flatten().collect()
     }
@@ -229,8 +272,8 @@ impl TryFrom<SchemeKeys> for Scheme {
 
     fn try_from(keys: SchemeKeys) -> Result<Self, &'static str> {
         let [one] = <[Self; 1]>::try_from(keys.listed()).map_err(|_| {
-            "expected exactly one of `jwt`, `introspection`, `api_key`, \
-                      `basic`, `client_certificate`, `forward`, `session_bridge`"
+            "expected exactly one of `jwt`, `introspection`, `api_key`, `basic`, `client_certificate`, `forward`, \
+             `session_bridge`, `signature`, `oidc`"
         })?;
         Ok(one)
     }
@@ -247,6 +290,8 @@ impl From<Scheme> for SchemeKeys {
             Scheme::ClientCertificate(certificate) => Self { client_certificate: Some(certificate), ..none },
             Scheme::Forward(name) => Self { forward: Some(name), ..none },
             Scheme::SessionBridge(name) => Self { session_bridge: Some(name), ..none },
+            Scheme::Signature(signature) => Self { signature: Some(signature), ..none },
+            Scheme::Oidc(name) => Self { oidc: Some(name), ..none },
         }
     }
 }

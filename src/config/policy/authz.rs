@@ -25,6 +25,11 @@ pub struct Authz {
     /// value given, or one of the list of values given; a claim that is a list must hold it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, OneOf>,
+    /// An expression in CEL that must be true: `request.method == "GET" || "admins" in consumer.groups`. It speaks of `request` (`method`, `path`,
+    /// `host`, `query`, `headers`, `client_ip`), `consumer` (`name`, `groups`) and `claims`. One that has no value for a request, such as of a claim
+    /// that is not there, refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// Whether to refuse, or only to log and count what would be refused.
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
     pub mode: Mode,

@@ -34,6 +34,7 @@ use crate::{
 
 mod bridge;
 mod forward;
+mod oidc;
 
 /// Longest wait for a key set or a discovery document.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +90,13 @@ pub fn identity(
         }
         config::Identity::Forward(settings) => forward::service(name, settings, at, &mut problems).map(Identity::Forward),
         config::Identity::SessionBridge(settings) => bridge::bridge(name, settings, at, &mut problems).map(Identity::Bridge),
+        config::Identity::Oidc(settings) => {
+            let ended = match before {
+                Some((_, Identity::Oidc(login))) => Some(login.ended().clone()),
+                _ => None,
+            };
+            oidc::login(name, settings, ended, at, &mut problems).map(Identity::Oidc)
+        }
     };
     identity.filter(|_| problems.is_empty()).ok_or(problems)
 }

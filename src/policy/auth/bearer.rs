@@ -48,7 +48,7 @@ impl Bearer {
         let issuer = match identity(scheme, name, path, ground)? {
             Identity::Jwt(jwt) => Issuer::Jwt(jwt.clone()),
             Identity::Introspection(introspection) => Issuer::Introspection(introspection.clone()),
-            Identity::Forward(_) | Identity::Bridge(_) => return Err(Vec::new()),
+            Identity::Forward(_) | Identity::Bridge(_) | Identity::Oidc(_) => return Err(Vec::new()),
         };
         let keep = ground.loaded.config.identity.get(name).is_some_and(config::Identity::keep);
         Ok(Self { scheme, issuer, keep, consumers: ground.consumers.of_identity(name) })

@@ -5,11 +5,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use http::{HeaderValue, header::AUTHORIZATION};
-use pingora_http::RequestHeader;
+use http::{
+    HeaderValue,
+    header::{self, AUTHORIZATION},
+};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use self::{
     api_key::ApiKey, basic::Basic, bearer::Bearer, bridge::Bridge, client_certificate::ClientCertificate, forward::Forward,
+    login::Login, signature::Signature,
 };
 use super::{Policy, chain::Ground};
 use crate::{
@@ -24,7 +28,7 @@ use crate::{
         problem::{Path, Problem},
         suggest::suggest,
     },
-    exchange::{Facts, Inbound, Stop},
+    exchange::{Facts, Held, Inbound, Stop},
     identity::{forward::CHALLENGE, identities::Identity},
     name::IdentityName,
     observe::metrics::AuthMetrics,
@@ -36,6 +40,8 @@ pub mod basic;
 pub mod client_certificate;
 pub mod bridge;
 pub mod forward;
+pub mod login;
+pub mod signature;
 
 /// A scheme, compiled for the place where its credential stands. Those that need no waiting do not wait.
 trait Scheme: Send + Sync {
@@ -63,8 +69,10 @@ enum Verdict {
     Refused(Reason),
     /// The same, and it is known what the client is told.
     Answered(Reason, Stop),
-    /// It has no credential of this scheme; if no other helps, the client is told this.
+    /// It has no credential of this scheme; if no other helps, the client is told this: where it can get one, say.
     Invited(Stop),
+    /// It goes no further, whatever else it has.
+    Stopped(Reason, Stop),
 }
 
 /// Every scheme. No pointer to one, so that what needs no waiting costs no allocation.
@@ -75,26 +83,40 @@ enum AnyScheme {
     ClientCertificate(ClientCertificate),
     Forward(Forward),
     Bridge(Bridge),
+    Signature(Signature),
+    Login(Login),
+}
+
+/// What the policy remembers about one request.
+#[derive(Debug, Default)]
+pub struct Memo {
+    pub held: Held,
+    /// For the browser: its session, renewed.
+    pub cookies: Vec<HeaderValue>,
 }
 
 impl AnyScheme {
     fn compile(config: &config::Scheme, path: &Path, ground: &Ground<'_>) -> Result<Self, Vec<Problem>> {
-        let compiled = match config {
-            config::Scheme::ApiKey(key) => ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey),
-            config::Scheme::Basic(basic) => Basic::compile(basic, path, ground.consumers).map(Self::Basic),
+        let one = |problem| vec![problem];
+        match config {
+            config::Scheme::ApiKey(key) => ApiKey::compile(key, path, ground.consumers).map(Self::ApiKey).map_err(one),
+            config::Scheme::Basic(basic) => Basic::compile(basic, path, ground.consumers).map(Self::Basic).map_err(one),
             config::Scheme::ClientCertificate(certificate) => {
-                ClientCertificate::compile(certificate, path, ground).map(Self::ClientCertificate)
+                ClientCertificate::compile(certificate, path, ground).map(Self::ClientCertificate).map_err(one)
             }
             config::Scheme::Jwt(name) | config::Scheme::Introspection(name) => {
-                return Bearer::compile(config.key(), name, path, ground).map(Self::Bearer);
+                Bearer::compile(config.key(), name, path, ground).map(Self::Bearer)
             }
-            config::Scheme::Forward(name) => return Forward::compile(name, path, ground).map(Self::Forward),
-            config::Scheme::SessionBridge(name) => return Bridge::compile(name, path, ground).map(Self::Bridge),
-        };
-        compiled.map_err(|problem| vec![problem])
+            config::Scheme::Forward(name) => Forward::compile(name, path, ground).map(Self::Forward),
+            config::Scheme::SessionBridge(name) => Bridge::compile(name, path, ground).map(Self::Bridge),
+            config::Scheme::Signature(signature) => {
+                Signature::compile(signature, path, ground.consumers, ground.replays).map(Self::Signature)
+            }
+            config::Scheme::Oidc(name) => Login::compile(name, path, ground).map(Self::Login),
+        }
     }
 
-    async fn verify(&self, inbound: &Inbound<'_>) -> Verdict {
+    async fn verify(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Verdict {
         match self {
             Self::ApiKey(scheme) => scheme.verify(inbound).await,
             Self::Bearer(scheme) => scheme.verify(inbound).await,
@@ -102,6 +124,8 @@ impl AnyScheme {
             Self::ClientCertificate(scheme) => scheme.verify(inbound).await,
             Self::Forward(scheme) => scheme.verify(inbound).await,
             Self::Bridge(scheme) => scheme.verify(inbound).await,
+            Self::Signature(scheme) => scheme.verify(inbound, &memo.held),
+            Self::Login(scheme) => scheme.verify(inbound, memo).await,
         }
     }
 
@@ -113,6 +137,8 @@ impl AnyScheme {
             Self::ClientCertificate(scheme) => scheme.challenge(refused),
             Self::Forward(scheme) => scheme.challenge(refused),
             Self::Bridge(scheme) => scheme.challenge(refused),
+            Self::Signature(scheme) => Some(scheme.challenge()),
+            Self::Login(scheme) => Some(scheme.challenge()),
         }
     }
 
@@ -124,6 +150,28 @@ impl AnyScheme {
             Self::ClientCertificate(scheme) => scheme.strip(head),
             Self::Forward(scheme) => scheme.strip(head),
             Self::Bridge(scheme) => scheme.strip(head),
+            Self::Signature(scheme) => {
+                scheme.strip(head);
+                Ok(())
+            }
+            Self::Login(scheme) => scheme.strip(head),
+        }
+    }
+
+    const fn may_hold(&self) -> bool {
+        matches!(self, Self::Signature(_) | Self::Login(_))
+    }
+
+    fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
+        match self {
+            Self::ApiKey(_)
+            | Self::Bearer(_)
+            | Self::Basic(_)
+            | Self::ClientCertificate(_)
+            | Self::Forward(_)
+            | Self::Bridge(_) => false,
+            Self::Signature(scheme) => scheme.wants_body(inbound, &memo.held),
+            Self::Login(scheme) => scheme.wants_body(inbound),
         }
     }
 }
@@ -196,13 +244,23 @@ impl Auth {
         if problems.is_empty() { Ok(auth) } else { Err(problems) }
     }
 
+    /// Whether a request's body may be needed before it is judged.
+    pub fn may_hold(&self) -> bool {
+        self.schemes.iter().any(|counted| counted.scheme.may_hold())
+    }
+
+    pub fn wants_body(&self, inbound: &Inbound<'_>, memo: &Memo) -> bool {
+        self.schemes.iter().any(|counted| counted.scheme.wants_body(inbound, memo))
+    }
+
     /// The first scheme that is satisfied decides. A wrong credential beside a right one is nobody's harm. What could not be looked at may have
     /// been right, so it goes before what was wrong.
-    async fn any(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
+    async fn any(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(usize, Caller), Refused> {
         let mut refused = Refused { by: None, reason: Reason::Missing, stop: None };
         for (at, counted) in self.schemes.iter().enumerate() {
-            match counted.scheme.verify(inbound).await {
+            match counted.scheme.verify(inbound, memo).await {
                 Verdict::Accepted(caller) => return Ok((at, caller)),
+                Verdict::Stopped(reason, stop) => return Err(Refused { by: Some(at), reason, stop: Some(stop) }),
                 Verdict::Refused(reason) if refused.by.is_none() || reason.is_undecided() => {
                     refused = Refused { by: Some(at), reason, stop: None };
                 }
@@ -217,17 +275,19 @@ impl Auth {
     }
 
     /// Every scheme must be satisfied, and none may speak of another consumer than the others.
-    async fn all(&self, inbound: &Inbound<'_>) -> Result<(usize, Caller), Refused> {
+    async fn all(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(usize, Caller), Refused> {
         let mut together: Option<Caller> = None;
         let (mut absent, mut invited) = (None, None);
         for (at, counted) in self.schemes.iter().enumerate() {
             let refused = |reason| Refused { by: Some(at), reason, stop: None };
-            match counted.scheme.verify(inbound).await {
+            match counted.scheme.verify(inbound, memo).await {
                 Verdict::Accepted(caller) => {
                     together = Some(joined(together, caller).ok_or_else(|| refused(Reason::Conflict))?);
                 }
                 Verdict::Refused(reason) => return Err(refused(reason)),
-                Verdict::Answered(reason, stop) => return Err(Refused { stop: Some(stop), ..refused(reason) }),
+                Verdict::Answered(reason, stop) | Verdict::Stopped(reason, stop) => {
+                    return Err(Refused { stop: Some(stop), ..refused(reason) });
+                }
                 Verdict::Absent => absent = absent.or(Some(at)),
                 Verdict::Invited(stop) => (absent, invited) = (absent.or(Some(at)), invited.or(Some(stop))),
             }
@@ -275,12 +335,12 @@ impl Auth {
 }
 
 impl Policy for Auth {
-    type Memo = ();
+    type Memo = Memo;
 
-    async fn request(&self, inbound: &mut Inbound<'_>, (): &mut ()) -> Result<(), Stop> {
+    async fn request(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<(), Stop> {
         let judged = match self.needs {
-            Needs::Any => self.any(inbound).await,
-            Needs::All => self.all(inbound).await,
+            Needs::Any => self.any(inbound, memo).await,
+            Needs::All => self.all(inbound, memo).await,
         };
         match judged {
             Ok((at, caller)) => {
@@ -295,8 +355,20 @@ impl Policy for Auth {
         }
     }
 
+    /// A session that was renewed goes to the browser, and into no cache.
+    fn response(&self, head: &mut ResponseHeader, _: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        let fault = |error| Stop::Fault(anyhow::anyhow!("cookies: {error}"));
+        if !memo.cookies.is_empty() {
+            head.insert_header(header::CACHE_CONTROL, "no-store").map_err(fault)?;
+        }
+        for cookie in memo.cookies.drain(..) {
+            head.append_header(header::SET_COOKIE, cookie).map_err(fault)?;
+        }
+        Ok(())
+    }
+
     /// In its trial the policy changes nothing for the service, which may still look at the credentials itself.
-    fn upstream_request(&self, head: &mut RequestHeader, _: &Facts, (): &mut ()) -> Result<(), Stop> {
+    fn upstream_request(&self, head: &mut RequestHeader, _: &Facts, _: &mut Memo) -> Result<(), Stop> {
         match self.mode {
             Mode::Enforce => self.schemes.iter().try_for_each(|counted| counted.scheme.strip(head)),
             Mode::Shadow => Ok(()),

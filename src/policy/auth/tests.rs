@@ -33,6 +33,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         identities: &Identities::default(),
         guarded: &Arc::new(Guarded::default()),
         metrics: &metrics,
+        replays: &Arc::default(),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }
@@ -42,7 +43,7 @@ fn judged(policy: &str, path: &str, headers: &[(&'static str, &str)]) -> String 
     let auth = compiled(policy).map_err(|problems| format!("{problems:?}")).unwrap();
     let (mut head, facts, mut caller) = (testing::head("GET", path, headers), testing::facts("GET", path), Caller::default());
     let mut inbound = Inbound { head: &mut head, facts: &facts, tls: None, caller: &mut caller };
-    let passed = testing::now(auth.request(&mut inbound, &mut ()));
+    let passed = testing::now(auth.request(&mut inbound, &mut Memo::default()));
     let refusal = caller.refusal.map(|refusal| format!(" ({} {})", refusal.by, refusal.reason)).unwrap_or_default();
     let consumer = caller.consumer.map_or_else(|| "nobody".to_owned(), |consumer| consumer.name.to_string());
     match passed {
@@ -125,7 +126,7 @@ fn a_trial_refuses_nobody() {
 fn what_proved_it_goes_no_further() {
     let check = |policy: &str, target: &str, left: &str| {
         let mut head = testing::head("GET", target, &[("x-key", "of-a"), ("x-other", "1")]);
-        compiled(policy).ok().unwrap().upstream_request(&mut head, &testing::facts("GET", target), &mut ()).unwrap();
+        compiled(policy).ok().unwrap().upstream_request(&mut head, &testing::facts("GET", target), &mut Memo::default()).unwrap();
         let fields: Vec<_> = head.headers.keys().map(|name| name.as_str().to_owned()).collect();
         assert_eq!(format!("{} {}", head.uri, fields.join(" ")), left, "{policy}");
     };

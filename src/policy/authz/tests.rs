@@ -19,6 +19,7 @@ fn authz(yaml: &str) -> Authz {
         roles: config.roles,
         groups: config.groups.map(Into::into),
         claims: config.claims.iter().map(|(name, values)| Claim::new(name, values)).collect(),
+        when: config.when.map(|text| Box::new(Expression::compile(&text).unwrap())),
         mode: config.mode,
         metrics: AuthzMetrics::default(),
     }
@@ -108,6 +109,44 @@ fn only_who_holds_a_token_is_told_the_scope() {
     };
     assert!(told(holder(json!({}), &[])));
     assert!(!told(Caller { scheme: Some("api_key"), ..holder(json!({}), &[]) }));
+}
+
+/// What a rule says of a request for `/orders` by a consumer of the group `staff` whose token says `tenant: eu`.
+fn ruled(rule: &str, caller: Caller) -> (bool, Option<&'static str>) {
+    let (passed, caller) = request(&format!("{{ when: '{rule}' }}"), caller);
+    assert!(matches!(passed, Ok(()) | Err(Stop::Forbidden(None))), "{rule}: {passed:?}");
+    (passed.is_ok(), caller.refusal.map(|refusal| refusal.reason))
+}
+
+#[test]
+fn a_rule_speaks_of_the_request_and_of_who_calls() {
+    let (passes, refused) = ((true, None), (false, Some("when")));
+    for (rule, told) in [
+        (r#"request.method == "GET" && request.path == "/""#, passes),
+        (r#"request.method == "POST""#, refused),
+        (r#"consumer.name == "c" && "staff" in consumer.groups"#, passes),
+        (r#""partners" in consumer.groups"#, refused),
+        (r#"claims.tenant == "eu""#, passes),
+        (r#"claims.tenant != "eu""#, refused),
+    ] {
+        assert_eq!(ruled(rule, holder(json!({ "tenant": "eu" }), &["staff"])), told, "{rule}");
+    }
+}
+
+#[test]
+fn a_rule_without_a_value_refuses() {
+    let refused = (false, Some("when"));
+    for rule in [r#"claims.tenant != "us""#, r#"claims.level > 3"#] {
+        assert_eq!(ruled(rule, holder(json!({ "level": "high" }), &[])), refused, "{rule}");
+        assert_eq!(ruled(rule, Caller::default()), refused, "{rule} of nobody");
+    }
+}
+
+#[test]
+fn a_rule_is_asked_after_what_is_needed_besides() {
+    let yaml = r#"{ groups: [a], when: 'consumer.name == "d"' }"#;
+    let reason = |groups: &[&str]| request(yaml, holder(json!({}), groups)).1.refusal.map(|refusal| refusal.reason);
+    assert_eq!((reason(&["b"]), reason(&["a"])), (Some("groups"), Some("when")));
 }
 
 #[test]
