@@ -197,7 +197,7 @@ fn the_contract_is_refused_only_where_it_is_not_built_yet() {
 }
 
 /// What no case can provoke, each with the reason.
-const UNHEARD: [(&str, &str); 22] = [
+const UNHEARD: [(&str, &str); 20] = [
     ("`{}` is not the status of a redirect", REFUSED_BEFORE),
     ("one of 301, 302, 303, 307, 308", REFUSED_BEFORE),
     ("`{}` is not a status from 200 to 599", REFUSED_BEFORE),
@@ -215,8 +215,6 @@ const UNHEARD: [(&str, &str); 22] = [
     ("Basic realm={realm}, charset=UTF-8", OF_REQUESTS),
     ("Bearer error=insufficient_scope, scope={scopes}", OF_REQUESTS),
     ("ApiKey query={name}", OF_REQUESTS),
-    ("Bearer error=invalid_request", OF_REQUESTS),
-    ("Bearer error=invalid_token", OF_REQUESTS),
     ("Signature covered={}", OF_REQUESTS),
     ("a target that is not UTF-8", OF_REQUESTS),
     ("BEGIN ENCRYPTED PRIVATE KEY", "looked for in files"),
