@@ -25,7 +25,7 @@ pub struct Rules {
     pub algorithms: Box<[Algorithm]>,
     /// By how much our clock and the issuer's may differ.
     pub leeway: Duration,
-    /// `typ` must be exactly this, but for case and `application/`. Absent: none, or one of [`TYPES`].
+    /// `typ` must be exactly this, but for case and `application/`. Absent: none, or one of the usual ones.
     pub typ: Option<Box<str>>,
     /// Claims that must be there, beside `iss` and `exp`.
     pub required: Box<[Box<str>]>,
