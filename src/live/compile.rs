@@ -382,7 +382,7 @@ impl Compiler<'_> {
             }
             // What is wrong with it is told where it stands.
             _ if self.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
-            _ => Err(vec![unknown_identity(self.loaded, name, at.clone())]),
+            _ => Err(vec![auth::unknown_identity(self.loaded, name, at)]),
         }
     }
 
@@ -452,21 +452,13 @@ fn unknown_identities(loaded: &Loaded) -> Vec<Problem> {
         let at = Path::root().key("consumers").key(name.as_str()).key("credentials");
         let named = |(index, credential): (usize, &Credential)| match credential {
             Credential::Jwt(token) if !loaded.may_declare("identity", token.identity.as_str()) => {
-                Some(unknown_identity(loaded, &token.identity, at.index(index).key("jwt").key("identity")))
+                Some(auth::unknown_identity(loaded, &token.identity, &at.index(index).key("jwt").key("identity")))
             }
             _ => None,
         };
         consumer.credentials.iter().enumerate().filter_map(named).collect::<Vec<_>>()
     };
     loaded.config.consumers.iter().flat_map(credentials).collect()
-}
-
-fn unknown_identity(loaded: &Loaded, name: &IdentityName, at: Path) -> Problem {
-    let problem = Problem::error(at, format!("there is no identity `{name}`"));
-    match suggest(name.as_str(), loaded.declared("identity")) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help("declare it under `identity`"),
-    }
 }
 
 /// An option that has no meaning for the kind of address.

@@ -21,6 +21,7 @@ use crate::{
     config::{
         Config,
         consumer::Credential,
+        load::Loaded,
         policy::{
             Switch,
             auth::{self as config, Mode, Schemes},
@@ -472,13 +473,14 @@ fn identity<'g>(scheme: &str, name: &IdentityName, path: &Path, ground: &Ground<
         (Some(_), Some(identity)) => Ok(identity),
         // What is wrong with it is told where it stands.
         _ if ground.loaded.may_declare("identity", name.as_str()) => Err(Vec::new()),
-        _ => Err(vec![unknown_identity(name, path, ground)]),
+        _ => Err(vec![unknown_identity(ground.loaded, name, path)]),
     }
 }
 
-fn unknown_identity(name: &IdentityName, path: &Path, ground: &Ground<'_>) -> Problem {
+/// A name that no identity has.
+pub fn unknown_identity(loaded: &Loaded, name: &IdentityName, path: &Path) -> Problem {
     let problem = Problem::error(path.clone(), format!("there is no identity `{name}`"));
-    match suggest(name.as_str(), ground.loaded.declared("identity")) {
+    match suggest(name.as_str(), loaded.declared("identity")) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help("declare it under `identity`"),
     }
