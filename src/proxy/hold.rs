@@ -7,7 +7,12 @@ use http::header::CONTENT_LENGTH;
 use pingora_proxy::Session;
 
 use super::client::send_continue;
-use crate::exchange::{Held, Stop};
+use crate::{
+    caller::Caller,
+    certs,
+    exchange::{Facts, Held, Inbound, Stop},
+    policy::chain::{Chain, Memo},
+};
 
 /// Longest body that is held, in bytes: as much as Pingora keeps to send it again.
 const BODY_MAX: usize = 64 << 10;
@@ -15,16 +20,31 @@ const BODY_MAX: usize = 64 << 10;
 /// Longest wait for such a body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
-/// Whether there is a body, before any of it was read.
-pub fn unread(session: &mut Session) -> Held {
+/// Tells the policies whether there is a body, and holds it if they ask for it.
+///
+/// # Errors
+/// It did not come, or not in time.
+pub async fn for_policies(
+    session: &mut Session,
+    chain: &Chain,
+    memo: &mut Memo,
+    facts: &Facts,
+    tls: Option<&certs::Session>,
+    caller: &mut Caller,
+) -> Result<(), Stop> {
+    memo.hold(unread(session));
+    if chain.wants_body(&Inbound { head: session.req_header_mut(), facts, tls, caller }, memo) {
+        memo.hold(whole(session).await?);
+    }
+    Ok(())
+}
+
+fn unread(session: &mut Session) -> Held {
     if session.as_downstream_mut().is_body_empty() { Held::Empty } else { Held::Unread }
 }
 
 /// Reads the body. Pingora keeps it for the service.
-///
-/// # Errors
-/// It did not come, or not in time.
-pub async fn whole(session: &mut Session) -> Result<Held, Stop> {
+async fn whole(session: &mut Session) -> Result<Held, Stop> {
     if declared(session).is_some_and(|length| length > BODY_MAX as u64) {
         return Ok(Held::TooLarge);
     }

@@ -119,11 +119,7 @@ impl Gateway {
         let route = ctx.route.insert(route).clone();
         let facts = ctx.facts.insert(facts);
         if route.chain.may_hold() {
-            ctx.memo.hold(hold::unread(session));
-            let inbound = Inbound { head: session.req_header_mut(), facts, tls, caller: &mut ctx.caller };
-            if route.chain.wants_body(&inbound, &ctx.memo) {
-                ctx.memo.hold(hold::whole(session).await?);
-            }
+            hold::for_policies(session, &route.chain, &mut ctx.memo, facts, tls, &mut ctx.caller).await?;
         }
         let mut inbound = Inbound { head: session.req_header_mut(), facts, tls, caller: &mut ctx.caller };
         ctx.permit = Some(route.chain.enter(&mut inbound, &mut ctx.memo).await?);
