@@ -153,6 +153,11 @@ impl Stage<'_> {
         self.origins.iter().map(Origin::hits).sum()
     }
 
+    /// Tokens that the services were asked about.
+    pub fn introspections(&self) -> u64 {
+        self.origins.iter().map(Origin::introspections).sum()
+    }
+
     /// Asks a few of the load's requests one by one: each is answered as it must be and reaches the service once, with its body. Then what
     /// the scenario itself asserts.
     fn premise(&self, party: &Party) -> anyhow::Result<()> {

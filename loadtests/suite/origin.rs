@@ -1,7 +1,7 @@
 //! The service behind every contestant: HTTP/1.1 with kept connections, on a thread of its own in this process, so that what it was asked can
 //! be compared with what was answered, and so that it can die.
 //!
-//! It answers `/large…` with 64 KiB, `/slow…` after a second, and everything else with 100 bytes, at once.
+//! It answers `/large…` with 64 KiB, `/slow…` after a second, `/introspect` with a caller (RFC 7662), and everything else with 100 bytes, at once.
 
 use std::{
     io,
@@ -24,6 +24,9 @@ use tokio::{
 pub const SMALL: usize = 100;
 pub const LARGE: usize = 64 << 10;
 
+/// Whose every token is.
+const CALLER: &str = r#"{"active":true,"sub":"user-1","client_id":"web","scope":"openid profile orders:read orders:write"}"#;
+
 /// How long an answer to `/slow…` takes.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -34,16 +37,18 @@ pub struct Origin {
     life: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
-/// What it was asked so far, but for `/slow…`, which is asked beside what is measured.
+/// What it was asked so far, but for `/slow…` and `/introspect`, which are asked beside what is measured.
 #[derive(Debug, Default)]
 struct Counts {
     hits: AtomicU64,
+    introspections: AtomicU64,
     bytes: AtomicU64,
 }
 
 struct Answers {
     small: Vec<u8>,
     large: Vec<u8>,
+    caller: Vec<u8>,
 }
 
 impl Origin {
@@ -60,9 +65,14 @@ impl Origin {
         self.address
     }
 
-    /// Requests so far, but for `/slow…`.
+    /// Requests so far, but for `/slow…` and `/introspect`.
     pub fn hits(&self) -> u64 {
         self.counts.hits.load(Relaxed)
+    }
+
+    /// How many tokens it was asked about.
+    pub fn introspections(&self) -> u64 {
+        self.counts.introspections.load(Relaxed)
     }
 
     /// Bytes of request bodies so far.
@@ -110,7 +120,7 @@ impl Drop for Origin {
 }
 
 async fn serve(listener: TcpListener, counts: Arc<Counts>) {
-    let answers = Arc::new(Answers { small: answer(SMALL), large: answer(LARGE) });
+    let answers = Arc::new(Answers { small: text(SMALL), large: text(LARGE), caller: answer("application/json", CALLER) });
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             let (answers, counts) = (answers.clone(), counts.clone());
@@ -119,10 +129,12 @@ async fn serve(listener: TcpListener, counts: Arc<Counts>) {
     }
 }
 
-fn answer(length: usize) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-    answer.resize(answer.len() + length, b'x');
-    answer
+fn text(length: usize) -> Vec<u8> {
+    answer("text/plain", &"x".repeat(length))
+}
+
+fn answer(kind: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 async fn visit(mut stream: TcpStream, answers: &Answers, counts: &Counts) -> io::Result<()> {
@@ -145,13 +157,20 @@ async fn visit(mut stream: TcpStream, answers: &Answers, counts: &Counts) -> io:
             }
         }
         let path = read.splitn(3, |byte| *byte == b' ').nth(1).unwrap_or_default();
-        if path.starts_with(b"/slow") {
+        let answer = match path {
+            b"/introspect" => &answers.caller,
+            path if path.starts_with(b"/large") => &answers.large,
+            _ => &answers.small,
+        };
+        if path == b"/introspect" {
+            counts.introspections.fetch_add(1, Relaxed);
+        } else if path.starts_with(b"/slow") {
             tokio::time::sleep(SLOW).await;
         } else {
             counts.hits.fetch_add(1, Relaxed);
             counts.bytes.fetch_add(length as u64, Relaxed);
         }
-        stream.write_all(if path.starts_with(b"/large") { &answers.large } else { &answers.small }).await?;
+        stream.write_all(answer).await?;
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Contestant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Banyan,
+    /// Banyan without what the scenario asks of callers: what its plain hop costs.
+    Open,
     Floor,
     Nginx {
         is_logging: bool,
@@ -53,6 +55,8 @@ pub struct Setup {
     pub is_watching: bool,
     /// Public key, in PEM, of the issuer of the tokens without which nothing is to be had. Absent: everybody may ask.
     pub issuer: Option<String>,
+    /// The service is asked about each token, at `/introspect` (RFC 7662). Of Banyan alone.
+    pub is_introspecting: bool,
 }
 
 /// A contestant that runs.
@@ -83,6 +87,16 @@ const CALLERS: &str = r#"identity:
       forward: { sub: X-User-Id }
 policies: { auth: { jwt: idp } }"#;
 
+/// The same about tokens of which the issuer is asked.
+const ASKED: &str = r#"identity:
+  idp:
+    introspection:
+      url: "http://<origin>/introspect"
+      client_id: banyan
+      client_secret: a-secret-of-the-load-tests
+      cache: 5m
+policies: { auth: { introspection: idp } }"#;
+
 /// HAProxy's: the same rules.
 const TOKENS: &str = r#"    http-request set-var(txn.bearer) http_auth_bearer
     http-request set-var(txn.alg) var(txn.bearer),jwt_header_query('$.alg')
@@ -95,6 +109,20 @@ const TOKENS: &str = r#"    http-request set-var(txn.bearer) http_auth_bearer
     http-request deny deny_status 401 if { var(txn.exp) -m int lt 0 }
     http-request set-header X-User-Id %[var(txn.bearer),jwt_payload_query('$.sub')]
     http-request del-header Authorization"#;
+
+impl Contestant {
+    /// The same build of Banyan, asking nobody who calls.
+    pub fn open(&self) -> Self {
+        Self { name: format!("{}-open", self.name), kind: Kind::Open, ..self.clone() }
+    }
+}
+
+impl Setup {
+    /// The same with everybody let in.
+    fn open(&self) -> Self {
+        Self { consumers: 0, issuer: None, is_introspecting: false, ..self.clone() }
+    }
+}
 
 impl Party {
     /// No proxy: the service as it is. TLS it has none.
@@ -122,6 +150,7 @@ impl Party {
         if let Some(key) = &setup.issuer {
             fs::write(folder.join("issuer.pem"), key)?;
         }
+        let setup = if who.kind == Kind::Open { &setup.open() } else { setup };
         let config = Filling { who, setup, origins, plain, tls, admin, folder: &folder }.config();
         let words = launch(who, origins, plain, tls, &folder, &config)?;
         let place = is_pinned.then(|| machine::place(who.threads)).flatten();
@@ -218,7 +247,7 @@ fn launch(
     let file = |name: &str| folder.join(name).display().to_string();
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Ok(match who.kind {
-        Kind::Banyan => {
+        Kind::Banyan | Kind::Open => {
             fs::write(folder.join("banyan.yaml"), config)?;
             words(&["run", "-c", "banyan.yaml"])
         }
@@ -251,7 +280,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn config(&self) -> String {
         let (template, own) = match self.who.kind {
-            Kind::Banyan => (BANYAN, self.banyan()),
+            Kind::Banyan | Kind::Open => (BANYAN, self.banyan()),
             Kind::Nginx { is_logging } => (NGINX, self.nginx(is_logging)),
             Kind::Haproxy => (HAPROXY, self.haproxy()),
             Kind::Floor | Kind::Direct => return String::new(),
@@ -279,9 +308,15 @@ impl Filling<'_> {
             0 => "  all: { to: { upstream: origin } }".to_owned(),
             _ => self.lines(|n| format!("  r{n}: {{ match: {{ path: \"/r{n}/**\" }}, to: {{ upstream: origin }} }}")),
         };
+        let callers = match (&self.setup.issuer, self.setup.is_introspecting) {
+            (Some(_), _) => CALLERS,
+            (None, true) => ASKED,
+            (None, false) => "",
+        };
         vec![
             ("endpoints", endpoints.join(", ")),
-            ("callers", if self.setup.issuer.is_some() { CALLERS } else { "" }.to_owned()),
+            ("callers", callers.to_owned()),
+            ("origin", self.origins.first().map(SocketAddr::to_string).unwrap_or_default()),
             ("health", if self.setup.is_watching { health } else { "" }.to_owned()),
             ("routes", routes),
             ("consumers", self.consumers()),
@@ -367,7 +402,7 @@ fn free<const N: usize>() -> std::io::Result<[SocketAddr; N]> {
 /// What a program says of its version.
 pub fn version(who: &Contestant) -> String {
     let flag = match who.kind {
-        Kind::Banyan => "version",
+        Kind::Banyan | Kind::Open => "version",
         _ => "-v",
     };
     if who.kind == Kind::Floor {

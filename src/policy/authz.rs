@@ -18,7 +18,10 @@ use crate::{
         suggest::suggest,
     },
     exchange::{Inbound, Stop},
-    identity::expression::{Expression, Scene},
+    identity::{
+        claim::ClaimPath,
+        expression::{Expression, Scene},
+    },
     name::GroupName,
     observe::metrics::AuthzMetrics,
 };
@@ -38,13 +41,8 @@ pub struct Authz {
 
 /// A claim and the values of which it must have one.
 struct Claim {
-    name: Name,
+    path: ClaimPath,
     values: Box<[Value]>,
-}
-
-enum Name {
-    Plain(Box<str>),
-    Pointer(Box<str>),
 }
 
 /// What log and metrics call the policy.
@@ -161,38 +159,22 @@ impl Words {
 }
 
 impl Claim {
-    fn new(name: &str, values: &OneOf) -> Self {
-        let name = if name.starts_with('/') { Name::Pointer(name.into()) } else { Name::Plain(name.into()) };
+    fn new(path: &str, values: &OneOf) -> Self {
         let value = |scalar: &Scalar| match scalar {
             Scalar::Bool(word) => Value::from(*word),
             Scalar::Number(number) => Value::from(*number),
             Scalar::Text(text) => Value::from(text.as_str()),
         };
-        Self { name, values: values.0.iter().map(value).collect() }
+        Self { path: ClaimPath::new(path), values: values.0.iter().map(value).collect() }
     }
 
     fn holds(&self, claims: &Map<String, Value>) -> bool {
-        match self.found(claims) {
+        match self.path.find(claims) {
             Some(Value::Array(items)) => items.iter().any(|item| self.values.contains(item)),
             Some(value) => self.values.contains(value),
             None => false,
         }
     }
-
-    fn found<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
-        match &self.name {
-            Name::Plain(name) => claims.get(&**name),
-            Name::Pointer(pointer) => pointed(claims, pointer),
-        }
-    }
-}
-
-/// The value that a JSON pointer leads to (RFC 6901 §4), without the claims made into a value.
-fn pointed<'c>(claims: &'c Map<String, Value>, pointer: &str) -> Option<&'c Value> {
-    let rest = pointer.strip_prefix('/')?;
-    let (first, deeper) =
-        rest.split_once('/').map_or((rest, ""), |(first, _)| (first, rest.get(first.len()..).unwrap_or_default()));
-    claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(deeper)
 }
 
 /// The expression, if it is one that can be true on this route.

@@ -1,9 +1,9 @@
-//! The plain hop with an API key among those of 100,000 consumers, a thousand of whom ask in turns. nginx has no SHA-256 without a module; the floor
-//! and the service itself look at no key: they show what the hop alone costs.
+//! The plain hop with an API key among those of 100,000 consumers, a thousand of whom ask in turns. nginx has no SHA-256 without a module; the floor,
+//! Banyan without consumers and the service itself look at no key: they show what the hop alone costs.
 
 use anyhow::ensure;
 
-use super::{Ask, Contestant, Kind, Load, Party, SMALL, Scenario, Setup, Speech, Stage, party};
+use super::{Ask, Contestant, Kind, Load, Party, SMALL, Scenario, Setup, Speech, Stage, beside_open, party};
 
 const CONSUMERS: usize = 100_000;
 
@@ -32,12 +32,12 @@ impl Scenario for ApiKey {
     }
 
     fn contestants(&self, all: &[Contestant]) -> Vec<Contestant> {
-        all.iter().filter(|who| !matches!(who.kind, Kind::Nginx { .. })).cloned().collect()
+        beside_open(all.iter().filter(|who| !matches!(who.kind, Kind::Nginx { .. })))
     }
 
     /// Who asks for a key refuses whoever has none, and Banyan logs whose it was.
     fn premise(&self, _: &Stage, party: &Party) -> anyhow::Result<()> {
-        if party.kind == Kind::Floor {
+        if matches!(party.kind, Kind::Floor | Kind::Open) {
             return Ok(());
         }
         let status = party.status("/without-a-key")?;

@@ -4,6 +4,7 @@ mod plain;
 mod routes;
 mod api_key;
 mod jwt;
+mod introspection;
 mod tls;
 mod handshakes;
 mod http2;
@@ -27,12 +28,13 @@ use super::{
 };
 
 /// All scenarios, in the order in which they are run.
-const ALL: [&dyn Scenario; 15] = [
+const ALL: [&dyn Scenario; 16] = [
     &plain::Plain,
     &routes::Routes,
     &api_key::ApiKey,
     &jwt::Warm,
     &jwt::Cold,
+    &introspection::Cached,
     &tls::Tls,
     &handshakes::Handshakes,
     &http2::Http2,
@@ -104,6 +106,14 @@ pub fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static dyn Scenario>> {
     let known = || ALL.map(|scenario| scenario.name()).join(", ");
     let find = |name: &String| ALL.into_iter().find(|scenario| scenario.name() == name);
     names.iter().map(|name| find(name).ok_or_else(|| anyhow::anyhow!("no scenario {name}; there are {}", known()))).collect()
+}
+
+/// These, and beside each Banyan the same without what the scenario asks of callers, for the plain hop in the same turns.
+fn beside_open<'a>(those: impl Iterator<Item = &'a Contestant>) -> Vec<Contestant> {
+    let mut all: Vec<Contestant> = those.cloned().collect();
+    let open: Vec<_> = all.iter().filter(|who| who.kind == Kind::Banyan).map(Contestant::open).collect();
+    all.extend(open);
+    all
 }
 
 /// Prints what there is.

@@ -21,8 +21,8 @@ pub struct Authz {
     /// Groups of consumers; its consumer must be in one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<GroupName>>,
-    /// Claims of its token by name, or by JSON pointer (RFC 6901) where the name begins with `/`: `/realm_access/roles`. Each must have the
-    /// value given, or one of the list of values given; a claim that is a list must hold it.
+    /// Claims of its token: `email_verified`; `realm_access.roles` leads into a map. Each must have the value given, or one of the list of
+    /// values given; a claim that is a list must hold it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, OneOf>,
     /// An expression in CEL that must be true: `request.method == "GET" || "admins" in consumer.groups`. It speaks of `request` (`method`, `path`,
