@@ -19,6 +19,9 @@ use banyan::{
     route::{host, path, pattern::Pattern, table::Table},
 };
 
+#[path = "credentials.rs"]
+pub mod credentials;
+
 /// A path has one form, and below its prefix it stays, however a service reads it.
 pub fn path(data: &[u8]) {
     for slashes in [EncodedSlashes::Refuse, EncodedSlashes::Keep] {

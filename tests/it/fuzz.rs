@@ -47,3 +47,13 @@ fn heads() {
 fn chunked_bodies() {
     replay("chunks", 20, properties::chunks);
 }
+
+#[test]
+fn tokens() {
+    replay("token", 12, properties::credentials::token);
+}
+
+#[test]
+fn signatures() {
+    replay("signature", 10, properties::credentials::signature);
+}
