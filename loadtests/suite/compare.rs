@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{
     cli::Arguments,
     client::{Client, Speech},
-    generator::{self, Load, Outcome, Pace, Running},
+    generator::{self, Load, Outcome, Pace, Running, Target},
     identity::Identity,
     origin::Origin,
     party::{Contestant, Party},
@@ -167,7 +167,7 @@ impl Stage<'_> {
         let asks: Vec<_> = load.asks.iter().step_by(step).collect();
         let (hits, bytes) = (self.hits(), self.bytes());
         generator::runtime().block_on(async {
-            let mut clients = Client::open(target, &load.speech).await?;
+            let mut clients = Client::open(target.address, &load.speech).await?;
             let client = clients.first_mut().context("a client")?;
             for ask in &asks {
                 tokio::time::timeout(Duration::from_secs(5), client.ask(ask)).await.context("no answer within 5 s")??;
@@ -222,7 +222,7 @@ impl Stage<'_> {
     ) -> anyhow::Result<Turn> {
         let load = Load { speech: speech(party, &load.speech), ..load.clone() };
         let hits = self.hits();
-        let running = Running::start(&load, target(party, &load.speech), pace)?;
+        let running = Running::start(&load, &target(party, &load.speech), pace)?;
         std::thread::sleep(WARMING);
         let (begun, cpu) = (running.begin(), party.cpu());
         meanwhile()?;
@@ -307,11 +307,12 @@ impl Stage<'_> {
 }
 
 /// The address for this speech.
-pub fn target(party: &Party, speech: &Speech) -> std::net::SocketAddr {
-    match speech {
+pub fn target(party: &Party, speech: &Speech) -> Target {
+    let address = match speech {
         Speech::Http1 | Speech::Fresh(None) => party.plain,
         Speech::Tls(_) | Speech::Http2(_) | Speech::Fresh(Some(_)) => party.tls,
-    }
+    };
+    Target { address, next: party.next.clone() }
 }
 
 /// The service speaks plain HTTP/1.1, to whoever asks it directly.

@@ -53,7 +53,7 @@ pub fn compare(stage: &Stage, load: &Load, run: Duration, disturbance: &Disturba
 }
 
 fn disturbed(stage: &Stage, party: &Party, load: &Load, rate: f64, disturbance: &Disturbance) -> anyhow::Result<Turn> {
-    let start = |(load, pace): &(Load, Pace)| Running::start(load, target(party, &load.speech), *pace);
+    let start = |(load, pace): &(Load, Pace)| Running::start(load, &target(party, &load.speech), *pace);
     let beside = disturbance.beside.as_ref().map(start).transpose()?;
     let begun = beside.as_ref().map(Running::begin);
     let turn = stage.turn(party, load, Pace::Open(rate), || (disturbance.during)(party))?;

@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
     thread::JoinHandle,
@@ -34,6 +34,14 @@ pub struct Load {
     pub asks: Vec<Ask>,
     /// Requests at once: connections, or streams of HTTP/2.
     pub connections: usize,
+}
+
+/// Who is asked.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// Which request is next. Kept from one load to the next, so that what was never asked of this one comes before what was.
+    pub next: Arc<AtomicUsize>,
 }
 
 /// How fast it is asked.
@@ -70,6 +78,8 @@ pub struct Outcome {
 
 struct Shared {
     load: Load,
+    /// Which request is next.
+    next: Arc<AtomicUsize>,
     answered: AtomicU64,
     answered_in_all: AtomicU64,
     failed_in_all: AtomicU64,
@@ -109,14 +119,14 @@ impl Running {
     ///
     /// # Errors
     /// A connection was not to be had.
-    pub fn start(load: &Load, target: SocketAddr, pace: Pace) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(load.clone()));
+    pub fn start(load: &Load, target: &Target, pace: Pace) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(load.clone(), target.next.clone()));
         let (tell, told) = mpsc::channel();
         let count = threads().min(load.connections / STREAMS).max(1);
         let mut running = Self { shared, pace, threads: Vec::new() };
         for number in 0..count {
             let (shared, tell) = (running.shared.clone(), tell.clone());
-            let share = Share { number, of: count, target, pace };
+            let share = Share { number, of: count, target: target.address, pace };
             running.threads.push(std::thread::spawn(move || runtime().block_on(share.run(shared, tell))));
         }
         drop(tell);
@@ -176,9 +186,10 @@ impl Drop for Running {
 }
 
 impl Shared {
-    fn new(load: Load) -> Self {
+    fn new(load: Load, next: Arc<AtomicUsize>) -> Self {
         Self {
             load,
+            next,
             answered: AtomicU64::new(0),
             answered_in_all: AtomicU64::new(0),
             failed_in_all: AtomicU64::new(0),
@@ -236,9 +247,8 @@ impl Share {
         let _ = tell.send(Ok(()));
         let mut workers = JoinSet::new();
         let queue = Arc::new(Queue { due: Mutex::default(), ready: Semaphore::new(0) });
-        for (number, client) in clients.into_iter().enumerate() {
-            let worker =
-                Worker { client: Some(client), at: number * self.of + self.number, target: self.target, shared: shared.clone() };
+        for client in clients {
+            let worker = Worker { client: Some(client), target: self.target, shared: shared.clone() };
             match self.pace {
                 Pace::Closed => workers.spawn(worker.closed()),
                 Pace::Open(_) => workers.spawn(worker.open(queue.clone())),
@@ -266,14 +276,9 @@ impl Share {
 /// Who asks over one connection.
 struct Worker {
     client: Option<Client>,
-    /// Which request is next.
-    at: usize,
     target: SocketAddr,
     shared: Arc<Shared>,
 }
-
-/// From a worker's request to its next one: no common divisor with the number of routes, so that all of them have their turn.
-const STRIDE: usize = 7;
 
 impl Worker {
     async fn closed(mut self) {
@@ -300,8 +305,7 @@ impl Worker {
 
     async fn ask(&mut self) -> io::Result<()> {
         let asks = &self.shared.load.asks;
-        let ask = &asks[self.at % asks.len()];
-        self.at += STRIDE;
+        let ask = &asks[self.shared.next.fetch_add(1, Relaxed) % asks.len()];
         let client = match &mut self.client {
             Some(client) => client,
             none => none.insert(Self::reopen(self.target, &self.shared.load.speech).await?),

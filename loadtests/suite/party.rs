@@ -7,6 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -65,6 +66,8 @@ pub struct Party {
     pub kind: Kind,
     pub plain: SocketAddr,
     pub tls: SocketAddr,
+    /// Which request of the load is next.
+    pub next: Arc<AtomicUsize>,
     process: Option<Process>,
     folder: PathBuf,
     config: String,
@@ -128,7 +131,8 @@ impl Party {
     /// No proxy: the service as it is. TLS it has none.
     pub fn direct(origin: SocketAddr) -> Self {
         let (name, kind) = ("direct".to_owned(), Kind::Direct);
-        Self { name, kind, plain: origin, tls: origin, process: None, folder: PathBuf::new(), config: String::new() }
+        let next = Arc::default();
+        Self { name, kind, plain: origin, tls: origin, next, process: None, folder: PathBuf::new(), config: String::new() }
     }
 
     /// Starts it before these services, with its files in a folder below this one.
@@ -155,7 +159,8 @@ impl Party {
         let words = launch(who, origins, plain, tls, &folder, &config)?;
         let place = is_pinned.then(|| machine::place(who.threads)).flatten();
         let process = Process::start(&who.program, &words, &folder, place.as_deref())?;
-        let mut party = Self { name: who.name.clone(), kind: who.kind, plain, tls, process: Some(process), folder, config };
+        let (name, next) = (who.name.clone(), Arc::default());
+        let mut party = Self { name, kind: who.kind, plain, tls, next, process: Some(process), folder, config };
         party.wait_for(&[plain, tls])?;
         Ok(party)
     }

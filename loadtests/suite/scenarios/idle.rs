@@ -66,7 +66,7 @@ fn measure(stage: &Stage, who: &Contestant, figures: &mut Figures) -> anyhow::Re
         let before = settled(&party);
         let count = stage.arguments().idle;
         let runtime = runtime();
-        let held = runtime.block_on(open(target(&party, &speech), &speech, count))?;
+        let held = runtime.block_on(open(target(&party, &speech).address, &speech, count))?;
         let each = (settled(&party) - before) / count as f64;
         // Nobody was turned away meanwhile: each of them still answers.
         ensure!(held.len() == count, "{} of {count} connections stand", held.len());

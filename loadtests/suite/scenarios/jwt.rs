@@ -26,7 +26,8 @@ pub struct Cold;
 /// Callers that come again and again.
 const WARM: usize = 1_000;
 
-/// More tokens than Banyan remembers, which is 100,000: in turns, each is forgotten before it comes again. HAProxy remembers none.
+/// More tokens than Banyan remembers, which is 100,000: each contestant sees them in turns, so each is forgotten before it comes again. HAProxy
+/// remembers none.
 const COLD: usize = 112_000;
 
 /// Made once for all scenarios of a run.
