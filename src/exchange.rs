@@ -5,7 +5,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -120,6 +120,8 @@ pub enum Stop {
     Login(LoginFault),
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
+    /// A limit says that it is too much.
+    Limited(Limited),
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.
@@ -135,6 +137,15 @@ pub enum Stop {
 pub struct Relayed {
     pub status: StatusCode,
     pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A limit that is used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limited {
+    /// The policy that limits, as the file calls it.
+    pub by: &'static str,
+    /// When the same may be asked again.
+    pub retry_after: Duration,
 }
 
 /// Where a browser is sent, and what it keeps.
@@ -204,13 +215,15 @@ pub enum Flag {
     ClientProtocol,
     /// `PR`: a policy refused it.
     PolicyRefused,
+    /// `RL`: a limit refused it.
+    Limited,
     /// `LF`: a fault of the gateway.
     LocalFault,
 }
 
 impl Flag {
     /// Every flag, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::None,
         Self::NoRoute,
         Self::NoEndpoint,
@@ -223,6 +236,7 @@ impl Flag {
         Self::ClientGone,
         Self::ClientProtocol,
         Self::PolicyRefused,
+        Self::Limited,
         Self::LocalFault,
     ];
 
@@ -240,6 +254,7 @@ impl Flag {
             Self::ClientGone => "DC",
             Self::ClientProtocol => "DPE",
             Self::PolicyRefused => "PR",
+            Self::Limited => "RL",
             Self::LocalFault => "LF",
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     certs::Showcase,
     config::Config,
     identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
+    limit::Counters,
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -32,6 +33,8 @@ pub struct Stores {
     held: Held,
     /// Signatures of requests that were used.
     pub replays: Arc<Replays>,
+    /// What limits count.
+    pub counters: Arc<Counters>,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
@@ -81,6 +84,7 @@ impl Stores {
             carried: Carried::default(),
             held: Held::default(),
             replays: Arc::default(),
+            counters: Arc::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
     }

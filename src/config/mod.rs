@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName};
+use crate::name::{ConsumerName, IdentityName, ListenerName, PlanName, RouteName, UpstreamName};
 
 pub mod load;
 
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod listener;
 pub mod observe;
 pub mod paths;
+pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod process;
@@ -31,7 +32,7 @@ pub mod upstream;
 
 pub use self::{
     address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe, paths::Paths,
-    policy::Policies, process::Process, route::Route, upstream::Upstream,
+    plan::Plan, policy::Policies, process::Process, route::Route, upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.
@@ -63,6 +64,9 @@ pub struct Config {
     /// Who vouches for callers, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub identity: BTreeMap<IdentityName, Identity>,
+    /// What consumers may use, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plans: BTreeMap<PlanName, Plan>,
     /// Who may call, by name, and by what they are known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub consumers: BTreeMap<ConsumerName, Consumer>,

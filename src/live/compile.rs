@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Snapshot;
 use crate::{
+    caller::Plan,
     certs,
     config::{
         self, Config,
@@ -281,7 +282,10 @@ impl Compiler<'_> {
     }
 
     fn consumers(&mut self) {
-        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers, &self.stores.passwords);
+        let config = &self.loaded.config;
+        let plans: Vec<_> =
+            config.plans.keys().zip(0..).map(|(name, index)| Arc::new(Plan { name: name.clone(), index })).collect();
+        let (consumers, found) = Consumers::compile(&config.consumers, &plans, &self.stores.passwords);
         self.consumers = Arc::new(consumers);
         let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
         self.meaning(|_, problems| problems.extend(found));
@@ -292,7 +296,16 @@ impl Compiler<'_> {
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
         let Self { loaded, consumers, identities, guarded, stores, .. } = self;
-        Ground { loaded, route, consumers, identities, guarded, metrics: &stores.metrics, replays: &stores.replays }
+        Ground {
+            loaded,
+            route,
+            consumers,
+            identities,
+            guarded,
+            metrics: &stores.metrics,
+            replays: &stores.replays,
+            counters: &stores.counters,
+        }
     }
 
     fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {

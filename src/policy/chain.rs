@@ -2,21 +2,25 @@
 //!
 //! A route switches policies on; it never orders them. Outward the order is the reverse of inward.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{BodyNeed, Policy, auth::Auth, authz::Authz, cors::Cors, introduction::Guarded, request_limits::RequestLimits};
+use super::{
+    BodyNeed, Policy, auth::Auth, authz::Authz, cors::Cors, introduction::Guarded, rate_limit::RateLimit,
+    request_limits::RequestLimits,
+};
 use crate::{
     caller::Caller,
     config::{
         load::Loaded,
-        policy::Policies,
+        policy::{Policies, Switch},
         problem::{Path, Problem},
     },
     exchange::{Facts, Held, Inbound, Stop},
     identity::{Consumers, Identities, signature::replay::Replays},
+    limit::Counters,
     name::RouteName,
     observe::metrics::Metrics,
 };
@@ -31,6 +35,8 @@ pub struct Chain {
     auth: Option<Auth>,
     /// After `auth`, whose word it weighs.
     authz: Option<Authz>,
+    /// After all that refuses for other reasons: only what is let pass is counted.
+    rate_limit: Option<RateLimit>,
     /// On every route: it is what keeps the word of the gateway its own.
     guarded: Arc<Guarded>,
     body: BodyNeed,
@@ -47,6 +53,28 @@ pub struct Ground<'a> {
     pub metrics: &'a Metrics,
     /// Signatures that were used.
     pub replays: &'a Arc<Replays>,
+    /// What limits count.
+    pub counters: &'a Arc<Counters>,
+}
+
+/// Where a policy stands that applies on a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// On the route: it is the route's own.
+    Route,
+    /// On the gateway: what it counts is one for all routes that have no other.
+    Gateway,
+}
+
+impl Scope {
+    fn of<T>(own: &Switch<T>) -> Self {
+        if own.is_inherited() { Self::Gateway } else { Self::Route }
+    }
+
+    /// The route that owns the policy.
+    pub fn route(self, ground: &Ground<'_>) -> Option<RouteName> {
+        (self == Self::Route).then(|| ground.route.clone())
+    }
 }
 
 /// What the policies of a chain remember about one request.
@@ -56,6 +84,7 @@ pub struct Memo {
     cors: <Cors as Policy>::Memo,
     auth: <Auth as Policy>::Memo,
     authz: <Authz as Policy>::Memo,
+    rate_limit: <RateLimit as Policy>::Memo,
 }
 
 impl Memo {
@@ -92,8 +121,13 @@ impl Chain {
             let at = place(own.authz.is_inherited(), "authz");
             Authz::compile(authz, &at, own.auth.or(&gateway.auth), ground).map_err(|found| problems.extend(found)).ok()
         });
+        let rate_limit = own.rate_limit.or(&gateway.rate_limit).and_then(|limits| {
+            let at = place(own.rate_limit.is_inherited(), "rate_limit");
+            let compiled = RateLimit::compile(limits, &at, own.auth.or(&gateway.auth), Scope::of(&own.rate_limit), ground);
+            compiled.map_err(|found| problems.extend(found)).ok()
+        });
         let body = request_limits.body().max(cors.body()).max(auth.body()).max(authz.body());
-        let chain = Self { request_limits, cors, auth, authz, guarded: ground.guarded.clone(), body };
+        let chain = Self { request_limits, cors, auth, authz, rate_limit, guarded: ground.guarded.clone(), body };
         if problems.is_empty() { Ok(chain) } else { Err(problems) }
     }
 
@@ -104,6 +138,7 @@ impl Chain {
             (self.cors.is_some(), "cors"),
             (self.auth.is_some(), "auth"),
             (self.authz.is_some(), "authz"),
+            (self.rate_limit.is_some(), "rate_limit"),
         ];
         on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }
@@ -114,6 +149,7 @@ impl Chain {
         self.cors.look(inbound, &mut memo.cors);
         self.auth.look(inbound, &mut memo.auth);
         self.authz.look(inbound, &mut memo.authz);
+        self.rate_limit.look(inbound, &mut memo.rate_limit);
     }
 
     /// The edge ring, inward.
@@ -126,7 +162,23 @@ impl Chain {
         self.cors.request(inbound, &mut memo.cors).await?;
         self.auth.request(inbound, &mut memo.auth).await?;
         self.authz.request(inbound, &mut memo.authz).await?;
+        self.rate_limit.request(inbound, &mut memo.rate_limit).await?;
+        self.wait(memo).await;
         Ok(Permit { _only_the_chain_makes_one: () })
+    }
+
+    /// Holds a request back until its turn. Last, so that none waits that is refused.
+    async fn wait(&self, memo: &Memo) {
+        let wait = self.rate_limit.as_ref().map_or(Duration::ZERO, |limits| limits.wait(&memo.rate_limit));
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The limit that refused the request, or in its trial would have: policy, name and whether it was a trial.
+    pub fn limited(&self, memo: &Memo) -> Option<(&'static str, &str, bool)> {
+        let (limit, shadow) = self.rate_limit.as_ref()?.refused(&memo.rate_limit)?;
+        Some(("rate_limit", limit.as_str(), shadow))
     }
 
     /// The origin ring, inward.
@@ -144,6 +196,7 @@ impl Chain {
         self.cors.upstream_request(head, facts, &mut memo.cors)?;
         self.auth.upstream_request(head, facts, &mut memo.auth)?;
         self.authz.upstream_request(head, facts, &mut memo.authz)?;
+        self.rate_limit.upstream_request(head, facts, &mut memo.rate_limit)?;
         self.guarded.introduce(head, caller).map_err(|error| Stop::Fault(anyhow::anyhow!("caller: {error}")))
     }
 
@@ -152,6 +205,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn upstream_response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.rate_limit.upstream_response(head, facts, &mut memo.rate_limit)?;
         self.authz.upstream_response(head, facts, &mut memo.authz)?;
         self.auth.upstream_response(head, facts, &mut memo.auth)?;
         self.cors.upstream_response(head, facts, &mut memo.cors)?;
@@ -163,6 +217,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.rate_limit.response(head, facts, &mut memo.rate_limit)?;
         self.authz.response(head, facts, &mut memo.authz)?;
         self.auth.response(head, facts, &mut memo.auth)?;
         self.cors.response(head, facts, &mut memo.cors)?;
@@ -192,6 +247,7 @@ impl Chain {
         self.request_limits.request_chunk(chunk, end, &mut memo.request_limits)?;
         self.cors.request_chunk(chunk, end, &mut memo.cors)?;
         self.auth.request_chunk(chunk, end, &mut memo.auth)?;
-        self.authz.request_chunk(chunk, end, &mut memo.authz)
+        self.authz.request_chunk(chunk, end, &mut memo.authz)?;
+        self.rate_limit.request_chunk(chunk, end, &mut memo.rate_limit)
     }
 }

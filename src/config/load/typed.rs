@@ -37,6 +37,7 @@ pub fn read(root: &Node) -> (Config, Vec<Problem>) {
         observe: sections.section("observe").unwrap_or_default(),
         upstreams: sections.named("upstreams"),
         identity: sections.named("identity"),
+        plans: sections.named("plans"),
         consumers: sections.named("consumers"),
         policies: sections.section("policies").unwrap_or_default(),
         routes: sections.named("routes"),

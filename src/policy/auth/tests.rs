@@ -24,7 +24,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
     );
     assert_eq!(loaded.problems, [], "{policy}");
     let Switch::On(auth) = &loaded.config.policies.auth else { panic!("{policy}") };
-    let (consumers, _) = Consumers::compile(&loaded.config.consumers, &Arc::new(Passwords::new().unwrap()));
+    let (consumers, _) = Consumers::compile(&loaded.config.consumers, &[], &Arc::new(Passwords::new().unwrap()));
     let metrics = Metrics::new(&language::observe::Metrics::default()).unwrap();
     let ground = Ground {
         loaded: &loaded,
@@ -34,6 +34,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         guarded: &Arc::new(Guarded::default()),
         metrics: &metrics,
         replays: &Arc::default(),
+        counters: &Arc::default(),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }
