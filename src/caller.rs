@@ -11,6 +11,8 @@ use crate::name::{ConsumerName, GroupName, PlanName};
 #[derive(PartialEq, Debug)]
 pub struct Consumer {
     pub name: ConsumerName,
+    /// Its place among the consumers of the configuration, by which what is kept of each is found.
+    pub index: usize,
     pub groups: Arc<Groups>,
     pub plan: Option<Arc<Plan>>,
 }

@@ -122,6 +122,8 @@ pub enum Stop {
     Forbidden(Option<HeaderValue>),
     /// A limit says that it is too much.
     Limited(Limited),
+    /// There is more to carry than can be; when it may be tried again.
+    Overloaded(Duration),
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.
@@ -217,13 +219,15 @@ pub enum Flag {
     PolicyRefused,
     /// `RL`: a limit refused it.
     Limited,
+    /// `OM`: shed by the guard against overload.
+    Overloaded,
     /// `LF`: a fault of the gateway.
     LocalFault,
 }
 
 impl Flag {
     /// Every flag, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::None,
         Self::NoRoute,
         Self::NoEndpoint,
@@ -237,6 +241,7 @@ impl Flag {
         Self::ClientProtocol,
         Self::PolicyRefused,
         Self::Limited,
+        Self::Overloaded,
         Self::LocalFault,
     ];
 
@@ -255,6 +260,7 @@ impl Flag {
             Self::ClientProtocol => "DPE",
             Self::PolicyRefused => "PR",
             Self::Limited => "RL",
+            Self::Overloaded => "OM",
             Self::LocalFault => "LF",
         }
     }

@@ -37,6 +37,9 @@ pub struct Policies {
     /// How often callers may ask, by the name of each limit. More are answered with 429.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub rate_limit: Switch<RateLimit>,
+    /// Whether requests count towards the quota of their caller's plan, which they do unless it is `off`. More are answered with 429.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub quota: Switch<CountedQuota>,
     /// How many requests are carried at the same time. More are answered with 429.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub concurrency: Switch<Concurrency>,
@@ -119,6 +122,18 @@ impl<T: Serialize> Serialize for Switch<T> {
             Self::On(policy) => policy.serialize(serializer),
         }
     }
+}
+
+/// How requests count towards the quota of their caller's plan, `plans.*.quota`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CountedQuota {
+    /// What a client is told of the quota, on every answer.
+    #[serde(default)]
+    pub headers: limit::Told,
+    /// Whether to refuse, or only to count and log what would be refused.
+    #[serde(default, skip_serializing_if = "auth::Mode::is_enforce")]
+    pub mode: auth::Mode,
 }
 
 /// Largest request that is carried. Bodies over `body` get 413, header sections over `headers` 431.

@@ -103,9 +103,10 @@ impl Consumers {
         let plan = |named: &PlanName| plans.get(plans.binary_search_by(|plan| plan.name.cmp(named)).ok()?).cloned();
         let all: Box<[_]> = config
             .iter()
-            .map(|(name, consumer)| {
+            .enumerate()
+            .map(|(index, (name, consumer))| {
                 let (groups, plan) = (interned.groups(&consumer.groups), consumer.plan.as_ref().and_then(plan));
-                Arc::new(Consumer { name: name.clone(), groups, plan })
+                Arc::new(Consumer { name: name.clone(), index, groups, plan })
             })
             .collect();
         let mut tables = Tables {

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::units::Rate;
 
 pub mod key;
+pub mod overload;
+pub mod quota;
 mod local;
 mod counters;
 

@@ -29,6 +29,7 @@ use crate::{
         auth,
         chain::{Chain, Ground},
         introduction::Guarded,
+        quota::Quotas,
     },
     route::{Route, Router, table::Table},
     stores::Stores,
@@ -75,8 +76,8 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let guarded = Arc::new(Guarded::of(&loaded.config));
     let problems = loaded.problems.clone();
-    let (consumers, identities) = (Arc::default(), Arc::default());
-    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, guarded, problems };
+    let (consumers, identities, quotas) = (Arc::default(), Arc::default(), Arc::default());
+    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, quotas, guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -102,6 +103,7 @@ pub fn waits_for_restart(started: &Config, now: &Config) -> Vec<String> {
     let sections = [
         ("admin", started.admin != now.admin),
         ("process.threads", started.process.threads != now.process.threads),
+        ("process.state", started.process.state != now.process.state),
         ("observe.access_log.path", log.path != log_now.path),
         ("observe.access_log.queue", log.queue != log_now.queue),
         ("observe.metrics", started.observe.metrics != now.observe.metrics),
@@ -144,6 +146,7 @@ struct Compiler<'a> {
     generation: u64,
     consumers: Arc<Consumers>,
     identities: Arc<Identities>,
+    quotas: Arc<Quotas>,
     guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
@@ -160,6 +163,7 @@ impl Compiler<'_> {
         let upstreams = self.upstreams();
         self.identities();
         self.consumers();
+        self.quotas();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
         Some(Candidate {
@@ -173,6 +177,7 @@ impl Compiler<'_> {
                 log_format: config.observe.access_log.format,
                 upstreams,
                 guarded: self.guarded.clone(),
+                quotas: self.quotas.clone(),
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
@@ -293,9 +298,15 @@ impl Compiler<'_> {
         self.meaning(|_, problems| problems.extend(unknown));
     }
 
+    fn quotas(&mut self) {
+        let (quotas, found) = Quotas::compile(self.loaded, &self.stores.ledger);
+        self.quotas = Arc::new(quotas);
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
-        let Self { loaded, consumers, identities, guarded, stores, .. } = self;
+        let Self { loaded, consumers, identities, quotas, guarded, stores, .. } = self;
         Ground {
             loaded,
             route,
@@ -305,6 +316,8 @@ impl Compiler<'_> {
             metrics: &stores.metrics,
             replays: &stores.replays,
             counters: &stores.counters,
+            quotas,
+            guard: &stores.guard,
         }
     }
 

@@ -26,6 +26,7 @@ mod auth;
 mod family;
 mod identity;
 mod limit;
+mod overload;
 mod route;
 
 pub(super) use self::family::{counters, gauges};
@@ -33,6 +34,7 @@ pub use self::{
     auth::{AuthMetrics, AuthzMetrics},
     identity::{Identity, Keys},
     limit::LimitMetrics,
+    overload::Limiting,
     route::{InFlight, RouteMetrics},
 };
 
@@ -269,8 +271,13 @@ impl Metrics {
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
-    /// The text format, with the health of these endpoints, the figures of these identities and those of the process as of now.
-    pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>, identities: &[Identity<'a>]) -> String {
+    /// The text format, with the health of these endpoints, the figures of these identities, of limits and those of the process as of now.
+    pub fn render<'a>(
+        &self,
+        endpoints: impl IntoIterator<Item = Endpoint<'a>>,
+        identities: &[Identity<'a>],
+        limiting: &Limiting,
+    ) -> String {
         let mut families = self.registry.gather();
         {
             let known = self.known();
@@ -282,6 +289,7 @@ impl Metrics {
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
         families.extend(identity::families(identities));
+        families.extend(overload::families(limiting));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));

@@ -8,7 +8,14 @@ use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{
-    BodyNeed, Policy, auth::Auth, authz::Authz, cors::Cors, introduction::Guarded, rate_limit::RateLimit,
+    BodyNeed, Policy,
+    auth::Auth,
+    authz::Authz,
+    cors::Cors,
+    introduction::Guarded,
+    overload::{self, Overload},
+    quota::{Quota, Quotas},
+    rate_limit::RateLimit,
     request_limits::RequestLimits,
 };
 use crate::{
@@ -20,14 +27,16 @@ use crate::{
     },
     exchange::{Facts, Held, Inbound, Stop},
     identity::{Consumers, Identities, signature::replay::Replays},
-    limit::Counters,
+    limit::{Counters, overload::Guard},
     name::RouteName,
     observe::metrics::Metrics,
 };
 
 /// The policies of one route, in their order. One field each makes a duplicate unrepresentable.
 pub struct Chain {
-    /// First, because it is cheapest and everything after it reads the head.
+    /// Before everything: what is shed must cost next to nothing.
+    overload: Overload,
+    /// Then, because it is cheapest and everything after it reads the head.
     request_limits: Option<RequestLimits>,
     /// Before any authentication: a preflight carries no credentials, by the Fetch standard.
     cors: Option<Cors>,
@@ -37,6 +46,8 @@ pub struct Chain {
     authz: Option<Authz>,
     /// After all that refuses for other reasons: only what is let pass is counted.
     rate_limit: Option<RateLimit>,
+    /// After `rate_limit`: a quota is for much longer, so what comes too fast must not cost any of it.
+    quota: Option<Quota>,
     /// On every route: it is what keeps the word of the gateway its own.
     guarded: Arc<Guarded>,
     body: BodyNeed,
@@ -55,6 +66,8 @@ pub struct Ground<'a> {
     pub replays: &'a Arc<Replays>,
     /// What limits count.
     pub counters: &'a Arc<Counters>,
+    pub quotas: &'a Arc<Quotas>,
+    pub guard: &'a Arc<Guard>,
 }
 
 /// Where a policy stands that applies on a route.
@@ -80,11 +93,13 @@ impl Scope {
 /// What the policies of a chain remember about one request.
 #[derive(Default)]
 pub struct Memo {
+    overload: overload::Memo,
     request_limits: <RequestLimits as Policy>::Memo,
     cors: <Cors as Policy>::Memo,
     auth: <Auth as Policy>::Memo,
     authz: <Authz as Policy>::Memo,
     rate_limit: <RateLimit as Policy>::Memo,
+    quota: <Quota as Policy>::Memo,
 }
 
 impl Memo {
@@ -126,8 +141,10 @@ impl Chain {
             let compiled = RateLimit::compile(limits, &at, own.auth.or(&gateway.auth), Scope::of(&own.rate_limit), ground);
             compiled.map_err(|found| problems.extend(found)).ok()
         });
+        let (overload, quota) = (Overload::compile(ground), Quota::compile(&own.quota, &gateway.quota, ground));
         let body = request_limits.body().max(cors.body()).max(auth.body()).max(authz.body());
-        let chain = Self { request_limits, cors, auth, authz, rate_limit, guarded: ground.guarded.clone(), body };
+        let chain =
+            Self { overload, request_limits, cors, auth, authz, rate_limit, quota, guarded: ground.guarded.clone(), body };
         if problems.is_empty() { Ok(chain) } else { Err(problems) }
     }
 
@@ -139,6 +156,7 @@ impl Chain {
             (self.auth.is_some(), "auth"),
             (self.authz.is_some(), "authz"),
             (self.rate_limit.is_some(), "rate_limit"),
+            (self.quota.is_some(), "quota"),
         ];
         on.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }
@@ -150,6 +168,15 @@ impl Chain {
         self.auth.look(inbound, &mut memo.auth);
         self.authz.look(inbound, &mut memo.authz);
         self.rate_limit.look(inbound, &mut memo.rate_limit);
+        self.quota.look(inbound, &mut memo.quota);
+    }
+
+    /// Lets a request in, or sheds it. To be asked before anything is done for it; [`enter`](Self::enter) asks who was not asked.
+    ///
+    /// # Errors
+    /// There is more to carry than can be.
+    pub fn admit(&self, memo: &mut Memo) -> Result<(), Stop> {
+        self.overload.admit(&mut memo.overload)
     }
 
     /// The edge ring, inward.
@@ -158,11 +185,16 @@ impl Chain {
     /// The first policy that stops the request.
     pub async fn enter(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<Permit, Stop> {
         self.look(inbound, memo);
+        self.admit(memo)?;
         self.request_limits.request(inbound, &mut memo.request_limits).await?;
         self.cors.request(inbound, &mut memo.cors).await?;
         self.auth.request(inbound, &mut memo.auth).await?;
         self.authz.request(inbound, &mut memo.authz).await?;
         self.rate_limit.request(inbound, &mut memo.rate_limit).await?;
+        if let Err(stop) = self.quota.request(inbound, &mut memo.quota).await {
+            self.rate_limit.give_back(&mut memo.rate_limit);
+            return Err(stop);
+        }
         self.wait(memo).await;
         Ok(Permit { _only_the_chain_makes_one: () })
     }
@@ -177,8 +209,15 @@ impl Chain {
 
     /// The limit that refused the request, or in its trial would have: policy, name and whether it was a trial.
     pub fn limited(&self, memo: &Memo) -> Option<(&'static str, &str, bool)> {
-        let (limit, shadow) = self.rate_limit.as_ref()?.refused(&memo.rate_limit)?;
-        Some(("rate_limit", limit.as_str(), shadow))
+        let quota = || {
+            let (quota, shadow) = self.quota.as_ref()?.refused(&memo.quota)?;
+            Some((quota, quota, shadow))
+        };
+        let rate_limit = || {
+            let (limit, shadow) = self.rate_limit.as_ref()?.refused(&memo.rate_limit)?;
+            Some(("rate_limit", limit.as_str(), shadow))
+        };
+        quota().or_else(rate_limit)
     }
 
     /// The origin ring, inward.
@@ -197,6 +236,7 @@ impl Chain {
         self.auth.upstream_request(head, facts, &mut memo.auth)?;
         self.authz.upstream_request(head, facts, &mut memo.authz)?;
         self.rate_limit.upstream_request(head, facts, &mut memo.rate_limit)?;
+        self.quota.upstream_request(head, facts, &mut memo.quota)?;
         self.guarded.introduce(head, caller).map_err(|error| Stop::Fault(anyhow::anyhow!("caller: {error}")))
     }
 
@@ -205,6 +245,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn upstream_response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.quota.upstream_response(head, facts, &mut memo.quota)?;
         self.rate_limit.upstream_response(head, facts, &mut memo.rate_limit)?;
         self.authz.upstream_response(head, facts, &mut memo.authz)?;
         self.auth.upstream_response(head, facts, &mut memo.auth)?;
@@ -217,6 +258,7 @@ impl Chain {
     /// # Errors
     /// The first policy that stops the response.
     pub fn response(&self, head: &mut ResponseHeader, facts: &Facts, memo: &mut Memo) -> Result<(), Stop> {
+        self.quota.response(head, facts, &mut memo.quota)?;
         self.rate_limit.response(head, facts, &mut memo.rate_limit)?;
         self.authz.response(head, facts, &mut memo.authz)?;
         self.auth.response(head, facts, &mut memo.auth)?;
@@ -248,6 +290,7 @@ impl Chain {
         self.cors.request_chunk(chunk, end, &mut memo.cors)?;
         self.auth.request_chunk(chunk, end, &mut memo.auth)?;
         self.authz.request_chunk(chunk, end, &mut memo.authz)?;
-        self.rate_limit.request_chunk(chunk, end, &mut memo.rate_limit)
+        self.rate_limit.request_chunk(chunk, end, &mut memo.rate_limit)?;
+        self.quota.request_chunk(chunk, end, &mut memo.quota)
     }
 }

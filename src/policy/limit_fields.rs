@@ -10,7 +10,7 @@ use http::HeaderValue;
 use pingora_http::ResponseHeader;
 
 use crate::{
-    config::policy::limit::Told,
+    config::{plan, policy::limit::Told},
     limit::Verdict,
     observe::digits,
     units::{self, Rate},
@@ -29,11 +29,26 @@ pub struct Item {
 impl Item {
     /// A window that is no whole number of seconds cannot be told (§2.2.3 of the draft).
     pub fn new(name: &str, told: Told, rate: Rate, burst: u64) -> Self {
-        let mut policy = format!("\"{name}\";q={}", rate.count());
-        if let Some(window) = whole_seconds(rate.per()) {
+        let burst = Some(burst).filter(|burst| *burst != u64::from(rate.count()));
+        Self::of(name, told, rate.count().into(), whole_seconds(rate.per()), burst)
+    }
+
+    /// Of a quota. Months have no length of their own that could be told.
+    pub fn quota(name: &str, told: Told, quota: plan::Quota) -> Self {
+        let window = match quota.unit {
+            plan::Unit::Hour => Some(3_600),
+            plan::Unit::Day => Some(86_400),
+            plan::Unit::Month => None,
+        };
+        Self::of(name, told, quota.amount, window, None)
+    }
+
+    fn of(name: &str, told: Told, quota: u64, window: Option<u64>, burst: Option<u64>) -> Self {
+        let mut policy = format!("\"{name}\";q={quota}");
+        if let Some(window) = window {
             policy.push_str(&format!(";w={window}"));
         }
-        if burst != u64::from(rate.count()) {
+        if let Some(burst) = burst {
             policy.push_str(&format!(";banyan-burst={burst}"));
         }
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(""));

@@ -10,11 +10,13 @@ use crate::exchange::{Facts, Inbound, Stop};
 
 pub mod chain;
 pub mod introduction;
+pub mod overload;
 pub mod auth;
 pub mod authz;
 pub mod cors;
 pub mod request_limits;
 pub mod rate_limit;
+pub mod quota;
 pub mod limit_key;
 pub mod limit_fields;
 

@@ -135,6 +135,14 @@ pub fn told(stop: &Stop) -> Told {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
         Stop::Limited(limited) => limited_told(limited.by),
+        Stop::Overloaded(_) => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "overloaded",
+            "Service unavailable",
+            "More is asked of the gateway than it can carry now.",
+            F::Overloaded,
+        ),
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -195,6 +203,7 @@ fn login_told(fault: LoginFault) -> Told {
 fn limited_told(by: &str) -> Told {
     let (code, detail) = match by {
         "concurrency" => ("too_many_at_once", "Too many requests are being carried at the same time."),
+        "quota" => ("quota_exceeded", "The caller has used all that its plan allows in this period."),
         _ => ("rate_limited", "More requests came than are allowed in this time."),
     };
     Told { status: StatusCode::TOO_MANY_REQUESTS, grpc: 8, code, title: "Too many requests", detail, flag: Flag::Limited }
@@ -294,6 +303,7 @@ impl Reply {
             }
             Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
             Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(limited.retry_after))?,
+            Stop::Overloaded(retry_after) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*retry_after))?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,

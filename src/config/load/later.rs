@@ -4,8 +4,6 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "plans.*.quota",
-    "plans.*.timezone",
     "policies.rate_limit.*.store",
     "policies.rate_limit.*.sync",
     "policies.rate_limit.*.on_store_failure",
@@ -21,7 +19,6 @@ const KEYS: &[&str] = &[
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
-    "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
     "routes.*.to.translate",
@@ -44,7 +41,7 @@ const WORDS: &[(&str, &[&str])] = &[
 const COUNTRY: &[&str] = &["country"];
 
 /// Policies that are not built yet, for the gateway and for a route.
-const POLICIES: &[&str] = &["cache", "ip", "overload", "quota", "transform", "validate", "waf"];
+const POLICIES: &[&str] = &["cache", "ip", "transform", "validate", "waf"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

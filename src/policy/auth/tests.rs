@@ -2,9 +2,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::{
-    config::{self as language, load::from_text, policy::Switch},
+    config::{self as language, load::from_text, policy::Switch, process::Threads},
     exchange::testing,
     identity::{Consumers, Identities, Passwords},
+    limit::overload::{Guard, Settings},
     name::RouteName,
     observe::metrics::Metrics,
     policy::introduction::Guarded,
@@ -35,6 +36,8 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         metrics: &metrics,
         replays: &Arc::default(),
         counters: &Arc::default(),
+        quotas: &Arc::default(),
+        guard: &Arc::new(Guard::new(Settings::of(&Switch::Off, Threads::Auto))),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }
