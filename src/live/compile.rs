@@ -299,7 +299,7 @@ impl Compiler<'_> {
     }
 
     fn quotas(&mut self) {
-        let (quotas, found) = Quotas::compile(self.loaded, &self.stores.ledger);
+        let (quotas, found) = Quotas::compile(self.loaded, &self.consumers, &self.stores.ledger);
         self.quotas = Arc::new(quotas);
         self.meaning(|_, problems| problems.extend(found));
     }

@@ -37,6 +37,7 @@ use crate::{
 
 mod compile;
 mod stage;
+mod usage;
 
 pub use compile::{Candidate, check, compile};
 pub use stage::Stage;
@@ -225,6 +226,17 @@ impl Live {
     /// For who waits for a stage.
     pub fn stages(&self) -> watch::Receiver<Stage> {
         self.progress.follow()
+    }
+
+    /// What a consumer has used of its quota and its rate limits. `None`: there is no such consumer.
+    pub fn usage(&self, consumer: &str) -> Option<serde_json::Value> {
+        usage::usage(&self.current.load(), consumer, self.stores.ledger.status().kept)
+    }
+
+    /// Forgets it, and gives what there is then. `None`: there is no such consumer.
+    pub fn reset_usage(&self, consumer: &str) -> Option<serde_json::Value> {
+        usage::reset(&self.current.load(), consumer)?;
+        self.usage(consumer)
     }
 
     /// Why the gateway should not get new traffic; empty if it should.

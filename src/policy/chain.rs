@@ -27,8 +27,8 @@ use crate::{
     },
     exchange::{Facts, Held, Inbound, Stop},
     identity::{Consumers, Identities, signature::replay::Replays},
-    limit::{Counters, overload::Guard},
-    name::RouteName,
+    limit::{Counters, Verdict, overload::Guard},
+    name::{LimitName, RouteName},
     observe::metrics::Metrics,
 };
 
@@ -218,6 +218,18 @@ impl Chain {
             Some(("rate_limit", limit.as_str(), shadow))
         };
         quota().or_else(rate_limit)
+    }
+
+    /// What the caller of a made-up request has of the limits that count consumers.
+    pub fn standing(&self, inbound: &Inbound<'_>) -> Vec<(LimitName, Verdict)> {
+        self.rate_limit.as_ref().map(|limits| limits.standing(inbound)).unwrap_or_default()
+    }
+
+    /// Nothing of these was used.
+    pub fn forget(&self, inbound: &Inbound<'_>) {
+        if let Some(limits) = &self.rate_limit {
+            limits.forget(inbound);
+        }
     }
 
     /// The origin ring, inward.

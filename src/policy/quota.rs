@@ -22,6 +22,7 @@ use crate::{
         suggest::suggest,
     },
     exchange::{Facts, Inbound, Limited, Stop},
+    identity::Consumers,
     limit::{
         Verdict,
         quota::{Calendar, Ledger, Quota as Count, wall, zones},
@@ -43,7 +44,7 @@ pub struct Quota {
 #[derive(Debug, Default)]
 pub struct Quotas {
     /// By the index of the consumer, which is that of its name, ascending.
-    by_consumer: Box<[(ConsumerName, Option<Count>)]>,
+    by_consumer: Box<[(Arc<Consumer>, Option<Count>)]>,
 }
 
 /// What a request took.
@@ -69,7 +70,7 @@ const COST: u32 = 1;
 
 impl Quotas {
     /// The quotas of a configuration, with what was used of them; and what is wrong with the plans.
-    pub fn compile(loaded: &Loaded, ledger: &Ledger) -> (Self, Vec<Problem>) {
+    pub fn compile(loaded: &Loaded, consumers: &Consumers, ledger: &Ledger) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let plans: BTreeMap<&PlanName, (u64, Arc<Calendar>)> = loaded
             .config
@@ -81,20 +82,25 @@ impl Quotas {
                 Some((name, (plan.quota?.amount, Arc::new(calendar))))
             })
             .collect();
-        let count = |(name, consumer): (&ConsumerName, &crate::config::Consumer)| {
-            let quota = consumer.plan.as_ref().and_then(|plan| plans.get(plan));
-            (name.clone(), quota.map(|(amount, calendar)| Count::new(name.as_str(), *amount, calendar.clone(), ledger)))
+        let count = |name: &ConsumerName| {
+            let consumer = consumers.named(name)?;
+            let quota = consumer.plan.as_ref().and_then(|plan| plans.get(&plan.name));
+            let count = quota.map(|(amount, calendar)| Count::new(name.as_str(), *amount, calendar.clone(), ledger));
+            Some((consumer.clone(), count))
         };
-        (Self { by_consumer: loaded.config.consumers.iter().map(count).collect() }, problems)
+        (Self { by_consumer: loaded.config.consumers.keys().filter_map(count).collect() }, problems)
     }
 
     /// The place of a consumer. One of another configuration may have another index.
     fn place(&self, consumer: &Consumer) -> Option<usize> {
-        let is_it = |(name, _): &(ConsumerName, Option<Count>)| *name == consumer.name;
-        match self.by_consumer.get(consumer.index).is_some_and(is_it) {
+        match self.by_consumer.get(consumer.index).is_some_and(|(known, _)| known.name == consumer.name) {
             true => Some(consumer.index),
-            false => self.by_consumer.binary_search_by(|(name, _)| name.cmp(&consumer.name)).ok(),
+            false => self.find(&consumer.name),
         }
+    }
+
+    fn find(&self, name: &ConsumerName) -> Option<usize> {
+        self.by_consumer.binary_search_by(|(known, _)| known.name.cmp(name)).ok()
     }
 
     fn at(&self, place: usize) -> Option<&Count> {
@@ -103,7 +109,12 @@ impl Quotas {
 
     /// The quota of the consumer with this name, if there is one.
     pub fn named(&self, name: &ConsumerName) -> Option<&Count> {
-        self.at(self.by_consumer.binary_search_by(|(other, _)| other.cmp(name)).ok()?)
+        self.at(self.find(name)?)
+    }
+
+    /// The consumer with this name.
+    pub fn consumer(&self, name: &ConsumerName) -> Option<&Arc<Consumer>> {
+        self.by_consumer.get(self.find(name)?).map(|(consumer, _)| consumer)
     }
 }
 

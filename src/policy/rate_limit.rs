@@ -31,6 +31,8 @@ use crate::{
     units::Rate,
 };
 
+mod consumer;
+
 /// The limits of a route, by name.
 pub struct RateLimit {
     limits: Box<[Limit]>,

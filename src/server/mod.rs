@@ -137,11 +137,13 @@ fn bequeathed(start: Start, inherited: &mut Inherited) -> anyhow::Result<Option<
 
 fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors, supervisor: &Arc<Supervisor>) -> Service<App> {
     let (live, supervisor) = (|| live.clone(), supervisor.clone());
-    let (ready, active, metrics, reload) = (live(), live(), live(), live());
+    let (ready, active, metrics, reload, limits, reset) = (live(), live(), live(), live(), live(), live());
     let door = admin::Gateway {
         not_ready: Box::new(move || [ready.unready(), doors.overloaded()].concat()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
+        limits: Box::new(move |consumer| limits.usage(consumer)),
+        reset_limits: Box::new(move |consumer| reset.reset_usage(consumer)),
         reload: Box::new(move || supervisor.during_reload(&reload, || reload.reload())),
     };
     let mut service = Service::new("admin".to_owned(), App::new(config, door));

@@ -37,6 +37,8 @@ mod forward;
 mod introspection;
 mod oidc_provider;
 mod attacks;
+mod quota;
+mod overload;
 mod edge_floods;
 mod reload;
 mod load;

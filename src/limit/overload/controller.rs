@@ -17,19 +17,21 @@ pub struct Settings {
     pub lag: Option<Duration>,
     /// Memory that the process may have. None: it is not looked at.
     pub memory: Option<Memory>,
-    /// Requests in flight below which lag is not the gateway's own doing.
-    pub busy: usize,
+    /// Threads that carry traffic.
+    pub threads: usize,
 }
 
-/// Requests in flight for each thread below which lag is not their doing.
-const BUSY: usize = 8;
+/// Requests for each thread, in flight or come in a moment, from which on lag may be their doing. Where there are fewer, something else has the
+/// processors, and to shed requests would help nobody.
+const BUSY_IN_FLIGHT: usize = 8;
+const BUSY_COME: usize = 50;
 
 impl Settings {
     /// What the file says, for so many threads; where it says nothing of memory, what this system says.
     pub fn of(config: &Switch<Overload>, threads: Threads) -> Self {
         let defaults = Overload::default();
         let config = match config {
-            Switch::Off => return Self { in_flight: None, lag: None, memory: None, busy: 0 },
+            Switch::Off => return Self { in_flight: None, lag: None, memory: None, threads: 1 },
             Switch::Inherited => &defaults,
             Switch::On(config) => config,
         };
@@ -37,7 +39,7 @@ impl Settings {
             in_flight: config.in_flight.map(|most| most as usize),
             lag: Some(config.lag.as_std()),
             memory: config.memory.map(|bytes| Memory { limit: bytes.get() }).or_else(Memory::of_system),
-            busy: BUSY * threads.count(),
+            threads: threads.count(),
         }
     }
 }
@@ -50,7 +52,7 @@ pub struct Reading {
     pub in_flight: usize,
     /// The share of memory in use.
     pub memory: Option<f64>,
-    /// Requests that came while something was shed, since the start, by priority.
+    /// Requests that came since the start, by priority.
     pub came: [u64; Priority::ALL.len()],
     /// Requests refused because too many were in flight, since the start.
     pub crowded: u64,
@@ -126,28 +128,30 @@ pub enum Event {
 impl Controller {
     /// The pressure from now on, and what is to be told.
     pub fn tick(&mut self, reading: &Reading, settings: &Settings) -> (Pressure, Option<Event>) {
-        let worth = self.worth(reading);
-        self.pressure.lag = self.of_lag(reading, settings, worth);
+        let came = self.came_since(reading);
+        self.pressure.lag = self.of_lag(reading, settings, came);
         self.pressure.memory = self.of_memory(reading, settings);
         let crowded = reading.crowded > self.crowded;
         self.crowded = reading.crowded;
         (self.pressure, self.told(crowded))
     }
 
-    fn of_lag(&mut self, reading: &Reading, settings: &Settings, worth: f64) -> f64 {
+    fn of_lag(&mut self, reading: &Reading, settings: &Settings, came: [u64; 3]) -> f64 {
         let least = self.least(reading.lag);
         let (Some(target), Some(lag)) = (settings.lag, least) else { return 0.0 };
         let falls = self.before.replace(lag).is_some_and(|before| lag < before);
         let excess = lag.as_secs_f64() / target.as_secs_f64();
         let now = self.pressure.lag;
-        if reading.in_flight < settings.busy || excess < 0.5 {
+        let busy = reading.in_flight >= BUSY_IN_FLIGHT * settings.threads
+            || came.iter().sum::<u64>() >= (BUSY_COME * settings.threads) as u64;
+        if !busy || excess < 0.5 {
             lessened(now)
         } else if excess < 1.0 || falls {
             now
         } else {
             let gain = GAIN_MAX * (excess - 1.0).min(STEEPEST - 1.0) / (STEEPEST - 1.0);
             // What turns out to be shed for nothing is given up slowly, too: what comes changes from moment to moment.
-            (now + gain).min(worth.max(lessened(now)))
+            (now + gain).min(worth(came).max(lessened(now)))
         }
     }
 
@@ -160,20 +164,11 @@ impl Controller {
         self.lags.iter().copied().min().flatten()
     }
 
-    /// How far pressure is of use: where next to nothing comes of a priority, shedding that too would hurt those few and help nobody.
-    fn worth(&mut self, reading: &Reading) -> f64 {
-        let mut came = [0.0; Priority::ALL.len()];
-        for ((came, now), before) in came.iter_mut().zip(reading.came).zip(self.came) {
-            *came = now.saturating_sub(before) as f64;
-        }
+    fn came_since(&mut self, reading: &Reading) -> [u64; Priority::ALL.len()] {
+        let mut came = reading.came;
+        came.iter_mut().zip(self.came).for_each(|(now, before)| *now = now.saturating_sub(before));
         self.came = reading.came;
-        let [low, normal, high] = came;
-        let enough = (low + normal + high) * WORTH;
-        match () {
-            () if high >= enough => 1.0,
-            () if normal >= enough => 2.0 / 3.0,
-            () => 1.0 / 3.0,
-        }
+        came
     }
 
     fn of_memory(&self, reading: &Reading, settings: &Settings) -> f64 {
@@ -219,6 +214,17 @@ impl Controller {
     }
 }
 
+/// How far pressure is of use: where next to nothing comes of a priority, shedding that too would hurt those few and help nobody.
+fn worth(came: [u64; Priority::ALL.len()]) -> f64 {
+    let [low, normal, high] = came.map(|count| count as f64);
+    let enough = (low + normal + high) * WORTH;
+    match () {
+        () if high >= enough => 1.0,
+        () if normal >= enough => 2.0 / 3.0,
+        () => 1.0 / 3.0,
+    }
+}
+
 fn lessened(pressure: f64) -> f64 {
     (pressure - (pressure * LOSS).max(LOSS_MIN)).max(0.0)
 }
@@ -248,7 +254,8 @@ mod tests {
 
     const TARGET: Duration = Duration::from_millis(50);
 
-    const SETTINGS: Settings = Settings { in_flight: None, lag: Some(TARGET), memory: Some(Memory { limit: 1 << 30 }), busy: 16 };
+    const SETTINGS: Settings =
+        Settings { in_flight: None, lag: Some(TARGET), memory: Some(Memory { limit: 1 << 30 }), threads: 2 };
 
     fn reading(lag: Duration) -> Reading {
         Reading { lag: Some(lag), in_flight: 100, ..Reading::default() }
@@ -295,8 +302,17 @@ mod tests {
 
     #[test]
     fn who_carries_next_to_nothing_is_not_the_cause_of_its_lag() {
-        let idle = Reading { in_flight: 15, ..reading(TARGET * 10) };
-        assert_eq!(after(&mut Controller::default(), 100, &idle), 0.0);
+        let mut late = Reading { in_flight: 15, ..reading(TARGET * 10) };
+        let mut run = |come: u64| {
+            let mut controller = Controller::default();
+            let mut moment = || {
+                late.came[1] += come;
+                after(&mut controller, 1, &late)
+            };
+            (0..100).map(|_| moment()).last().unwrap()
+        };
+        assert_eq!((run(0), run(99)), (0.0, 0.0));
+        assert!(run(100) > 0.5, "who answers all by itself has next to none in flight");
     }
 
     #[test]
@@ -386,7 +402,7 @@ mod tests {
                 work += comes * ((1.0 - shed) * plant.costs.0 + shed * plant.costs.1);
                 carried[priority] += comes * (1.0 - shed);
                 came[priority] += comes;
-                reading.came[priority] += if pressure > 0.0 { *comes as u64 } else { 0 };
+                reading.came[priority] += *comes as u64;
             }
             plant.queue = (plant.queue + work - plant.capacity).max(0.0);
         }

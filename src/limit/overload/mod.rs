@@ -2,7 +2,7 @@
 //!
 //! Three signs tell of it: how long a task waits for its turn on the threads that carry traffic (`lag`), how much memory there is (`memory`), and how
 //! many requests are in flight. From the first two a `controller` makes a pressure, ten times a second, and from that the share of each priority
-//! that is shed. A request reads one word. The third is looked at as a request comes, where a maximum is configured: a tenth of a second is too long for a burst.
+//! that is shed. A request counts itself and reads one word. The third is looked at as a request comes, where a maximum is configured: a tenth of a second is too long for a burst.
 
 use std::{
     sync::{
@@ -83,7 +83,7 @@ pub struct Guard {
     shown: [AtomicU64; Reason::ALL.len()],
 }
 
-/// What became of requests: those that came while something was shed, and those that were.
+/// What became of requests: those that came, and those that were shed.
 #[derive(Debug, Default)]
 struct Counts {
     came: [AtomicU64; Priority::ALL.len()],
@@ -138,6 +138,7 @@ impl Guard {
     /// # Errors
     /// It is shed.
     pub fn admit(self: &Arc<Self>, priority: Priority) -> Result<Ticket, Shed> {
+        add_one(self.counts.came.get(priority as usize));
         match self.gate.is_open() {
             true => Ok(Ticket::default()),
             false => self.weigh(priority),
@@ -145,7 +146,6 @@ impl Guard {
     }
 
     fn weigh(self: &Arc<Self>, priority: Priority) -> Result<Ticket, Shed> {
-        add_one(self.counts.came.get(priority as usize));
         let shed = match self.gate.draw(priority) {
             Some(reason) => reason,
             None if !self.gate.counts() => return Ok(Ticket::default()),
@@ -236,7 +236,7 @@ mod tests {
     use super::{controller::Pressure, *};
 
     const fn settings(in_flight: Option<usize>) -> Settings {
-        Settings { in_flight, lag: None, memory: None, busy: 0 }
+        Settings { in_flight, lag: None, memory: None, threads: 1 }
     }
 
     fn guard(in_flight: Option<usize>) -> Arc<Guard> {

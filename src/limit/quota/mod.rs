@@ -64,9 +64,13 @@ impl Quota {
 
     /// What there is, with nothing taken.
     pub fn look(&self, now: u64) -> Verdict {
-        let period = self.calendar.at(now);
-        let used = self.account.used().within(period.start).amount;
-        self.verdict(used < self.limit, used, period, now)
+        let used = self.used(now);
+        self.verdict(used < self.limit, used, self.calendar.at(now), now)
+    }
+
+    /// What was used in the period; more than the limit if it was charged.
+    pub fn used(&self, now: u64) -> u64 {
+        self.account.used().within(self.calendar.at(now).start).amount
     }
 
     /// Nothing was used.
