@@ -21,7 +21,17 @@ use crate::{
 
 /// A key: SipHash 1-3 of its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Key(pub u64);
+pub struct Key(u64);
+
+impl Key {
+    pub const fn new(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    pub const fn hash(self) -> u64 {
+        self.0
+    }
+}
 
 /// The secret of the process, drawn at random: who does not know it cannot make keys that meet.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +88,13 @@ pub enum Kind {
 /// The parts of a key, in their order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Parts(pub Box<[Part]>);
+
+impl Parts {
+    /// Whether all requests of one route have the same.
+    pub fn is_of_route(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Route(_)))
+    }
+}
 
 /// A part of a request.
 #[derive(Clone, PartialEq, Debug)]

@@ -11,9 +11,9 @@ use pingora_http::ResponseHeader;
 
 use crate::{
     config::policy::limit::Told,
-    limit::Verdict,
+    limit::{Algorithm, Terms, Verdict},
     observe::digits,
-    units::{self, Rate},
+    units,
 };
 
 /// What never changes of what is told of a limit.
@@ -28,13 +28,14 @@ pub struct Item {
 
 impl Item {
     /// A window that is no whole number of seconds cannot be told (§2.2.3 of the draft).
-    pub fn new(name: &str, told: Told, rate: Rate, burst: u64) -> Self {
+    pub fn new(name: &str, told: Told, terms: &Terms) -> Self {
+        let rate = terms.rate;
         let mut policy = format!("\"{name}\";q={}", rate.count());
         if let Some(window) = whole_seconds(rate.per()) {
             policy.push_str(&format!(";w={window}"));
         }
-        if burst != u64::from(rate.count()) {
-            policy.push_str(&format!(";banyan-burst={burst}"));
+        if terms.algorithm == Algorithm::TokenBucket && terms.burst != rate.count() {
+            policy.push_str(&format!(";banyan-burst={}", terms.burst));
         }
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(""));
         Self { told, name: format!("\"{name}\"").into_bytes().into(), policy }

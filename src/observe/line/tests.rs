@@ -33,6 +33,7 @@ fn record() -> Record<'static> {
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: Some(b"curl/8"),
         referer: None,
         flag: Flag::None,
