@@ -89,7 +89,8 @@ impl Bucket {
     /// The state without a cost that it has, and of which the state was `until`.
     ///
     /// If the bucket was full before, or has become so but for this cost, then part of the cost has come back by itself: to give that back
-    /// again would free whoever came since. So no more than what was left to come at the time.
+    /// again would free whoever came since. So no more than what is left to come. What others give back in between is not in `until`: of two
+    /// that are under way at once and both given back, the second may free what comes in the time that both are under way, no more.
     pub fn give_back(&self, state: u64, cost: u32, until: u64, now: u64) -> u64 {
         // A debt that was cut has forgotten how large it was.
         if state == STATE_MAX {

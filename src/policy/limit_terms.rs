@@ -63,16 +63,15 @@ pub fn refuse_cost(config: &Limit, terms: &Terms, path: &Path) -> Option<Problem
 
 /// What cannot be counted exactly, with what could be.
 pub fn refuse_unfit(terms: &Terms, places: &Places, path: &Path) -> Option<Problem> {
+    let (rate, burst) = (places.rate.clone(), places.burst.clone());
+    let days = |longest: Duration| format!("at most {} days can be counted", longest.as_secs() / 86_400);
     let (at, message) = match terms.fit().err()? {
-        Unfit::Rate { most } => (&places.rate, format!("at most {most} in {} can be counted so", terms.rate.per())),
-        Unfit::Burst { most: 0 } => (&places.rate, "so seldom cannot be counted".to_owned()),
-        Unfit::Burst { most } => (&places.burst, format!("at most {most} at once can be counted at this rate")),
-        Unfit::Window { longest } => (&places.rate, format!("at most {} days can be counted", longest.as_secs() / 86_400)),
-        Unfit::Delay { longest } => {
-            return Some(Problem::error(path.key("max_delay"), format!("at most {} days", longest.as_secs() / 86_400)));
-        }
+        Unfit::Rate { most } => (rate, format!("at most {most} in {} can be counted so", terms.rate.per())),
+        Unfit::Burst { most } => (burst, format!("at most {most} at once can be counted at this rate")),
+        Unfit::Window { longest } => (rate, days(longest)),
+        Unfit::Delay { longest } => (path.key("max_delay"), days(longest)),
         // Said of the burst itself.
         Unfit::NoBurst => return None,
     };
-    Some(Problem::error(at.clone(), message))
+    Some(Problem::error(at, message))
 }

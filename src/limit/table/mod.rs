@@ -145,7 +145,10 @@ impl Table {
 
 impl<'a> Home<'a> {
     fn find(&self) -> Option<Slot<'a>> {
-        self.sets.iter().find_map(|set| set.find(self.tag))
+        let [one, other] = &self.sets;
+        // Both at once: if they must come from memory, it is one wait.
+        let (here, there) = (one.matches(self.tag), other.matches(self.tag));
+        if here > 0 { one.slot(here.trailing_zeros(), self.tag) } else { other.slot(there.trailing_zeros(), self.tag) }
     }
 
     /// Both sets, in the order of their places, so that nobody waits for each other.

@@ -43,8 +43,16 @@ impl<'a> Set<'a> {
         Self { lock, keys, floor, states }
     }
 
-    pub fn find(&self, tag: u64) -> Option<Slot<'a>> {
-        self.slots().find(|slot| slot.word >> TURN_BITS == tag)
+    /// Which slots have a tag: a bit for each. All are asked, so that the processor need not guess where to stop.
+    pub fn matches(&self, tag: u64) -> u32 {
+        let bit = |key: &AtomicU64| u32::from(key.load(Ordering::Acquire) >> TURN_BITS == tag);
+        self.keys.iter().rev().fold(0, |bits, key| bits << 1 | bit(key))
+    }
+
+    /// The slot with an index, if it has the tag still.
+    pub fn slot(&self, index: u32, tag: u64) -> Option<Slot<'a>> {
+        let (key, state) = self.keys.get(index as usize).zip(self.states.get(index as usize))?;
+        Some(Slot { key, state, word: key.load(Ordering::Acquire) }).filter(|slot| slot.word >> TURN_BITS == tag)
     }
 
     pub fn slots(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {

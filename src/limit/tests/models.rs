@@ -58,7 +58,7 @@ impl Model {
         let leak = |level: u128, from: u64, to: u64| {
             level.saturating_sub(u128::from(to.saturating_sub(from)) * u128::from(rate.count()))
         };
-        let (level, last) = self.counted.iter().fold((0, 0), |(level, last), (at, cost)| {
+        let (level, last) = self.counted.iter().fold((0, 0), |(level, last), one| {
             (leak(level, last, one.at) + u128::from(one.cost) * u128::from(rate.nanos()), one.at)
         });
         leak(level, last, now)

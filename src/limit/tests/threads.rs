@@ -80,7 +80,7 @@ fn threads_that_fight_for_too_few_slots_are_admitted_no_more() {
                 for _ in 0..3_000 {
                     let key = random() % 40;
                     let verdict = local.take(Key::new(key), 1, 0);
-                    if verdict.admitted && random() % 4 > 0 {
+                    if verdict.admitted && !random().is_multiple_of(4) {
                         // First out of the sum: others may take it as soon as it is given back.
                         local.give_back(Key::new(key), 1, verdict.until, 0);
                     } else if verdict.admitted {
