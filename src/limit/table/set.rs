@@ -71,6 +71,9 @@ impl<'a> Set<'a> {
 
     /// Fills a set that nobody uses yet with the keys of this one. What was never used is not touched: it takes no memory.
     pub fn renew(&self, to: &Set<'_>, renew: impl Fn(u64) -> u64) {
+        if self.floor() == 0 && self.keys.iter().all(|key| key.load(Ordering::Acquire) == 0) {
+            return;
+        }
         let _locked = self.lock();
         let copy = |word: &AtomicU64, to: &AtomicU64, renew: &dyn Fn(u64) -> u64| match word.load(Ordering::Acquire) {
             0 => {}

@@ -5,6 +5,7 @@ mod against_models;
 mod extremes;
 mod flood;
 mod threads;
+mod renewed;
 
 use std::time::Duration;
 
