@@ -150,6 +150,16 @@ pub struct Limited {
     pub retry_after: Duration,
 }
 
+/// The limit that refused a request, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ByLimit<'a> {
+    pub policy: &'static str,
+    /// Its name, where the policy has several.
+    pub limit: Option<&'a str>,
+    /// Only noted: the limit is in its trial.
+    pub shadow: bool,
+}
+
 /// Where a browser is sent, and what it keeps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Elsewhere {

@@ -21,7 +21,17 @@ use crate::{
 
 /// A key: SipHash 1-3 of its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Key(pub u64);
+pub struct Key(u64);
+
+impl Key {
+    pub const fn new(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    pub const fn hash(self) -> u64 {
+        self.0
+    }
+}
 
 /// The secret of the process, drawn at random: who does not know it cannot make keys that meet.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +88,13 @@ pub enum Kind {
 /// The parts of a key, in their order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Parts(pub Box<[Part]>);
+
+impl Parts {
+    /// Whether all requests of one route have the same.
+    pub fn is_of_route(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Route(_)))
+    }
+}
 
 /// A part of a request.
 #[derive(Clone, PartialEq, Debug)]
@@ -248,5 +265,119 @@ fn number_bytes(number: &serde_json::Number) -> [u8; 16] {
         (Some(whole), _) => whole.to_le_bytes(),
         // Above every whole number that JSON is read into.
         (None, float) => (u128::from(float.unwrap_or_default().to_bits()) | 1 << 127).to_le_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        caller::{Consumer, Groups, Plan},
+        exchange::testing,
+        name::{ConsumerName, PlanName},
+    };
+
+    fn key(secret: &Secret, parts: &[Part], path: &str, headers: &[(&'static str, &str)], caller: &Caller) -> Key {
+        let (mut head, facts, mut caller) = (testing::head("GET", path, headers), testing::facts("GET", path), caller.clone());
+        let inbound = Inbound { head: &mut head, facts: &facts, tls: None, caller: &mut caller };
+        secret.key(&Parts(parts.into()), &inbound)
+    }
+
+    /// How many keys these callers have.
+    fn of_callers<const N: usize>(part: Part, callers: [Caller; N]) -> usize {
+        let (secret, part) = (Secret::default(), [part]);
+        callers.iter().map(|caller| key(&secret, &part, "/", &[], caller)).collect::<HashSet<_>>().len()
+    }
+
+    fn holder(claims: Value) -> Caller {
+        let claims = Claims::new(claims.as_object().unwrap().clone());
+        Caller { scheme: Some("jwt"), claims: Some(Arc::new(claims)), ..Caller::default() }
+    }
+
+    fn consumer(name: &str, plan: Option<&str>, digest: u8) -> Caller {
+        let plan = plan.map(|name| Arc::new(Plan { name: PlanName::new(name), index: 0 }));
+        let consumer = Consumer { name: ConsumerName::new(name), index: 0, groups: Arc::new(Groups::default()), plan };
+        Caller::known_by("api_key", Arc::new(consumer), &[digest; 32])
+    }
+
+    #[test]
+    fn callers_are_told_apart_by_consumer_credential_and_plan() {
+        let callers =
+            || [consumer("a", Some("p"), 1), consumer("a", Some("p"), 2), consumer("b", Some("p"), 3), Caller::default()];
+        assert_eq!(of_callers(Part::Consumer, callers()), 3);
+        assert_eq!(of_callers(Part::Credential, callers()), 4);
+        assert_eq!(of_callers(Part::Plan, callers()), 2);
+        assert_eq!(of_callers(Part::Plan, [consumer("a", None, 1), consumer("b", None, 1)]), 1);
+    }
+
+    #[test]
+    fn a_new_token_of_the_same_subject_is_no_new_credential() {
+        let token = |issuer: &str, subject: &str, id: &str| holder(json!({ "iss": issuer, "sub": subject, "jti": id }));
+        assert_eq!(of_callers(Part::Credential, [token("i", "s", "1"), token("i", "s", "2")]), 1);
+        assert_eq!(of_callers(Part::Credential, [token("i", "s", "1"), token("j", "s", "1"), token("i", "t", "1")]), 3);
+        assert_eq!(of_callers(Part::Credential, [holder(json!({ "client_id": "c" })), holder(json!({ "client_id": "d" }))]), 2);
+    }
+
+    #[test]
+    fn claims_of_different_kinds_and_shapes_do_not_meet() {
+        let values = [
+            json!(null),
+            json!(false),
+            json!(0),
+            json!(-1),
+            json!(u64::MAX),
+            json!(0.5),
+            json!("0"),
+            json!(""),
+            json!([]),
+            json!({}),
+            json!(["a", "b"]),
+            json!(["ab"]),
+            json!([["a"], "b"]),
+            json!([["a", "b"]]),
+            json!({ "a": "b" }),
+            json!({ "b": "a" }),
+        ];
+        let secret = Secret::default();
+        let keys: HashSet<_> = values
+            .iter()
+            .map(|value| key(&secret, &[Part::claim("c")], "/", &[], &holder(json!({ "c": value }))))
+            .chain([key(&secret, &[Part::claim("c")], "/", &[], &holder(json!({})))])
+            .collect();
+        assert_eq!(keys.len(), values.len() + 1);
+    }
+
+    #[test]
+    fn a_pointer_leads_into_a_claim() {
+        let secret = Secret::default();
+        let of = |name: &str, claims: Value| key(&secret, &[Part::claim(name)], "/", &[], &holder(claims));
+        let flat = of("c", json!({ "c": "x" }));
+        assert_eq!(of("/org/ids/1", json!({ "org": { "ids": ["w", "x"] } })), flat);
+        assert_eq!(of("/a~1b/~0", json!({ "a/b": { "~": "x" } })), flat);
+        assert_eq!(of("/org/ids/2", json!({ "org": { "ids": ["w", "x"] } })), of("c", json!({})));
+    }
+
+    #[test]
+    fn a_query_is_read_decoded_and_a_cookie_by_its_whole_name() {
+        let secret = Secret::default();
+        let query = |path: &str| key(&secret, &[Part::Query("id".into())], path, &[], &Caller::default());
+        assert_eq!(query("/?id=a%20b"), query("/?x=1&%69d=a+b&id=c"));
+        assert_ne!(query("/?id="), query("/"));
+        let cookie = |field: &str| key(&secret, &[Part::Cookie("id".into())], "/", &[("cookie", field)], &Caller::default());
+        assert_eq!(cookie("id=1"), cookie("xid=2; id=1 ;id=3"));
+        assert_eq!(cookie("idx=1"), cookie("x=1"));
+    }
+
+    #[test]
+    fn each_process_has_its_own_keys() {
+        let parts = [Part::client_ip(64)];
+        let of = |secret: &Secret| key(secret, &parts, "/", &[], &Caller::default());
+        let secret = Secret::default();
+        assert_eq!(of(&secret), of(&secret));
+        assert_ne!(of(&secret), of(&Secret::default()));
     }
 }

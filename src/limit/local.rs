@@ -1,78 +1,120 @@
 //! One named limit, counted on this node.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Algorithm, CLOCK_MAX, Key, Rate, Verdict,
+    meter::Meter,
+    table::{Change, Table},
 };
 
-use super::{Key, Terms, Verdict};
-
-/// A limit and its counts.
+/// One named limit, counted on this node. All threads count in it at once.
 #[derive(Debug)]
 pub struct Local {
-    terms: Terms,
-    /// Nanoseconds between two at an even rate.
-    interval: u64,
-    states: Mutex<HashMap<Key, u64>>,
+    meter: Meter,
+    states: States,
+}
+
+#[derive(Debug)]
+enum States {
+    Many(Table),
+    One(AtomicU64),
 }
 
 impl Local {
-    pub fn new(terms: Terms) -> Self {
-        let interval = terms.rate.per().as_std().as_nanos() / u128::from(terms.rate.count());
-        Self { terms, interval: u64::try_from(interval).unwrap_or(u64::MAX), states: Mutex::default() }
+    /// For at least so many keys at once, at 32 bytes a key, of which memory is taken as they come. What does not fit (see
+    /// [`Algorithm::fits`]) is cut to what does.
+    pub fn new(algorithm: &Algorithm, rate: Rate, burst: u64, keys: usize) -> Self {
+        Self { meter: Meter::new(algorithm, rate, burst), states: States::Many(Table::new(keys)) }
     }
 
-    pub const fn terms(&self) -> &Terms {
-        &self.terms
+    /// For what has one key only, such as a route: whatever the key, the count is the same.
+    pub fn single(algorithm: &Algorithm, rate: Rate, burst: u64) -> Self {
+        Self { meter: Meter::new(algorithm, rate, burst), states: States::One(AtomicU64::new(0)) }
     }
 
+    /// A limit of other terms for as many keys, which begins with what was used of this one. What is counted here from now on is not counted there.
+    pub fn renewed(&self, algorithm: &Algorithm, rate: Rate, burst: u64, now: u64) -> Self {
+        let (now, meter) = (now.min(CLOCK_MAX), Meter::new(algorithm, rate, burst));
+        let renew = |state| match self.meter.look(state, now) {
+            Verdict { limit, remaining, .. } if remaining < limit => {
+                meter.charge(0, u32::try_from(limit - remaining).unwrap_or(u32::MAX), now)
+            }
+            _ => 0,
+        };
+        let states = match &self.states {
+            States::Many(table) => States::Many(table.renewed(renew)),
+            States::One(state) => States::One(AtomicU64::new(renew(state.load(Ordering::Relaxed)))),
+        };
+        Self { meter, states }
+    }
+
+    /// Counts a request, or refuses it. A refused request takes nothing.
     pub fn take(&self, key: Key, cost: u32, now: u64) -> Verdict {
-        let mut states = self.states();
-        let arrival = states.get(&key).copied().unwrap_or(0).max(now);
-        let after = arrival.saturating_add(self.interval.saturating_mul(u64::from(cost)));
-        let tolerance = self.interval.saturating_mul(self.terms.burst);
-        if after - now > tolerance {
-            return self.verdict(false, arrival, after - now - tolerance, now);
-        }
-        states.insert(key, after);
-        self.verdict(true, after, 0, now)
+        let now = now.min(CLOCK_MAX);
+        self.change(key, now, |state| {
+            let (after, verdict) = self.meter.take(state, cost, now);
+            (if verdict.admitted { Change::To(after) } else { Change::None }, verdict)
+        })
     }
 
-    pub fn give_back(&self, key: Key, cost: u32, _now: u64) {
-        if let Some(state) = self.states().get_mut(&key) {
-            *state = state.saturating_sub(self.interval.saturating_mul(u64::from(cost)));
+    /// Gives back what was taken, since a later limit refused the request.
+    ///
+    /// `until` is the verdict's, `now` the present. What came back by itself in between is not given back again, so this never
+    /// leaves less counted than was taken by others.
+    pub fn give_back(&self, key: Key, cost: u32, until: u64, now: u64) {
+        let now = now.min(CLOCK_MAX);
+        let less = |state| self.meter.give_back(state, cost, until, now);
+        match &self.states {
+            States::Many(table) => table.lower(key, less),
+            States::One(state) => lower(state, less),
         }
     }
 
+    /// Counts what the answer says that the request cost. Never refuses, and may leave a debt.
     pub fn charge(&self, key: Key, cost: u32, now: u64) {
-        let mut states = self.states();
-        let state = states.entry(key).or_default();
-        *state = (*state).max(now).saturating_add(self.interval.saturating_mul(u64::from(cost)));
+        let now = now.min(CLOCK_MAX);
+        self.change(key, now, |state| (Change::To(self.meter.charge(state, cost, now)), ()));
     }
 
+    /// What a request of cost 1 would be told, which is not counted.
     pub fn look(&self, key: Key, now: u64) -> Verdict {
-        let arrival = self.states().get(&key).copied().unwrap_or(0).max(now);
-        self.verdict(true, arrival, 0, now)
+        let state = match &self.states {
+            States::Many(table) => table.look(key, &self.meter),
+            States::One(state) => state.load(Ordering::Relaxed),
+        };
+        self.meter.look(state, now.min(CLOCK_MAX))
     }
 
+    /// Lets a key begin anew.
     pub fn forget(&self, key: Key) {
-        self.states().remove(&key);
-    }
-
-    fn verdict(&self, admitted: bool, arrival: u64, retry: u64, now: u64) -> Verdict {
-        let used = (arrival - now).div_ceil(self.interval.max(1));
-        Verdict {
-            admitted,
-            limit: self.terms.burst,
-            remaining: self.terms.burst.saturating_sub(used),
-            reset: Duration::from_nanos(arrival - now),
-            retry_after: Duration::from_nanos(retry),
-            wait: Duration::ZERO,
+        match &self.states {
+            States::Many(table) => table.forget(key, &self.meter),
+            States::One(state) => state.store(0, Ordering::Relaxed),
         }
     }
 
-    fn states(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change<R>(&self, key: Key, now: u64, step: impl Fn(u64) -> (Change, R)) -> R {
+        match &self.states {
+            States::Many(table) => table.change(key, &self.meter, now, step),
+            States::One(state) => change(state, step),
+        }
     }
+}
+
+/// Changes a state that is nobody else's key.
+fn change<R>(cell: &AtomicU64, step: impl Fn(u64) -> (Change, R)) -> R {
+    let mut state = cell.load(Ordering::Relaxed);
+    loop {
+        let (change, result) = step(state);
+        let Change::To(after) = change else { return result };
+        match cell.compare_exchange_weak(state, after, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return result,
+            Err(found) => state = found,
+        }
+    }
+}
+
+fn lower(cell: &AtomicU64, less: impl Fn(u64) -> u64) {
+    change(cell, |state| (Change::To(less(state)), ()));
 }

@@ -3,68 +3,47 @@
 //! Reading order: [`key`] says what a request is counted under; [`Local`] is one named limit, counted on this node, and gives a [`Verdict`];
 //! [`Counters`] keeps the counts of all limits across reloads. Nothing here knows HTTP's answers: the policies of `policy` ask, and tell.
 //!
-//! The seam: times are nanoseconds of the process's own monotonic clock ([`Counters::now`]), given by the caller, so that tests can make
-//! them up. A key is a 64-bit hash under a secret of the process, so no client can choose two that meet. `take` of a refused request takes
-//! nothing; `give_back` is for what was taken of a request that another limit refuses.
-
-use std::time::Duration;
-
-use crate::units::Rate;
+//! Times are nanoseconds of one monotonic clock, which the caller reads ([`Counters::now`]): its zero must be near the start of the process
+//! or of the machine (up to [`CLOCK_MAX`] later everything is exact; then time stands still, which refuses). A key is a 64-bit hash under
+//! a secret of the process, so no client can choose two that meet. `take` of a refused request takes nothing; `give_back` is for what was
+//! taken of a request that another limit refuses.
+//!
+//! Exact: [`Local`]. Where a table is full of keys that all have used something, a newcomer is held to have used what the one had that it
+//! replaces: see [`table`]. Estimated, never too low: [`flood`] and [`concurrency`].
 
 pub mod key;
+mod algorithm;
+mod verdict;
+mod terms;
 pub mod overload;
 pub mod quota;
 mod local;
+mod meter;
+mod bucket;
+mod fixed_window;
+mod sliding_window;
+mod table;
+pub mod flood;
+pub mod concurrency;
 mod counters;
 
 pub use self::{
+    algorithm::{Algorithm, Unfit},
     counters::{Counters, Id},
     key::Key,
     local::Local,
+    terms::Terms,
+    verdict::Verdict,
 };
+use crate::units::Rate;
 
-/// What a limit says of one request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Verdict {
-    pub admitted: bool,
-    /// The most that may come at once.
-    pub limit: u64,
-    /// How much of it is left.
-    pub remaining: u64,
-    /// Until all of it is there again.
-    pub reset: Duration,
-    /// Refused: when the same may be asked again.
-    pub retry_after: Duration,
-    /// Leaky bucket: admitted, but to be sent on only after this.
-    pub wait: Duration,
-}
+/// Latest time of the clock, in nanoseconds: nine years. The states of windows have their bits by it.
+pub const CLOCK_MAX: u64 = (1 << 58) - 1;
 
-/// How a limit counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    TokenBucket,
-    LeakyBucket {
-        /// Longest that a request is made to wait.
-        max_delay: Duration,
-    },
-    SlidingWindow,
-    FixedWindow,
-}
+/// Largest state. The highest bit of the word is the table's.
+const STATE_MAX: u64 = (1 << 63) - 1;
 
-/// What a limit is made of. Two of the same terms count alike.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Terms {
-    pub algorithm: Algorithm,
-    pub rate: Rate,
-    /// Most that may come at once.
-    pub burst: u64,
-    /// How many keys are counted at the same time.
-    pub keys: usize,
-}
+const _: () = assert!(STATE_MAX & table::MOVING == 0);
 
-impl Terms {
-    /// The most that one request can take.
-    pub fn most(&self) -> u32 {
-        u32::try_from(self.burst).unwrap_or(u32::MAX).max(1)
-    }
-}
+#[cfg(test)]
+mod tests;

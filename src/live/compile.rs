@@ -30,6 +30,7 @@ use crate::{
         chain::{Chain, Ground},
         introduction::Guarded,
         quota::Quotas,
+        rate_limit::plans,
     },
     route::{Route, Router, table::Table},
     stores::Stores,
@@ -292,7 +293,7 @@ impl Compiler<'_> {
             config.plans.keys().zip(0..).map(|(name, index)| Arc::new(Plan { name: name.clone(), index })).collect();
         let (consumers, found) = Consumers::compile(&config.consumers, &plans, &self.stores.passwords);
         self.consumers = Arc::new(consumers);
-        let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
+        let found: Vec<_> = found.into_iter().chain(auth::warnings(config)).chain(plans::problems(self.loaded)).collect();
         self.meaning(|_, problems| problems.extend(found));
         let unknown = unknown_identities(self.loaded);
         self.meaning(|_, problems| problems.extend(unknown));
@@ -329,7 +330,10 @@ impl Compiler<'_> {
         for ((name, route), index) in config.routes.iter().zip(0..) {
             let at = Path::root().key("routes").key(name.as_str());
             match self.route(name, route, table.capture_names(index), upstreams, &at) {
-                Ok(route) => routes.push(Arc::new(route)),
+                Ok((route, found)) => {
+                    routes.push(Arc::new(route));
+                    self.meaning(|_, problems| problems.extend(found));
+                }
                 Err(mut found) => {
                     if self.captures_unknown(&at.key("match")) {
                         let templates = [at.key("rewrite").key("path"), at.key("to").key("redirect").key("location")];
@@ -355,10 +359,11 @@ impl Compiler<'_> {
         captures: &[Arc<str>],
         upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
         at: &Path,
-    ) -> Result<Route, Vec<Problem>> {
+    ) -> Result<(Route, Vec<Problem>), Vec<Problem>> {
         let mut problems = Vec::new();
         let chain = Chain::compile(&route.policies, &at.key("policies"), &self.ground(name));
-        let chain = chain.map_err(|found| problems.extend(found)).ok();
+        let (chain, found) = chain.map_or_else(|found| (None, found), |(chain, found)| (Some(chain), found));
+        problems.extend(found);
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
         let rewrite = match &route.rewrite {
             Some(rewrite) => Rewrite::compile(rewrite, captures, &at.key("rewrite")),
@@ -366,15 +371,18 @@ impl Compiler<'_> {
         };
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
         match (chain, origin, rewrite) {
-            (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
-                name: name.clone(),
-                timeouts: route.timeouts,
-                metrics: self.stores.metrics.route(name),
-                upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
-                chain,
-                origin,
-                rewrite,
-            }),
+            (Some(chain), Some(origin), Some(rewrite)) if !problems.iter().any(Problem::is_error) => {
+                let route = Route {
+                    name: name.clone(),
+                    timeouts: route.timeouts,
+                    metrics: self.stores.metrics.route(name),
+                    upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
+                    chain,
+                    origin,
+                    rewrite,
+                };
+                Ok((route, problems))
+            }
             _ => Err(problems),
         }
     }
@@ -455,7 +463,7 @@ impl Compiler<'_> {
     fn unmatched(&mut self) -> Option<Route> {
         let (own, name) = (config::Policies::default(), RouteName::new("-"));
         match Chain::compile(&own, &Path::root().key("policies"), &self.ground(&name)) {
-            Ok(chain) => Some(Route {
+            Ok((chain, _)) => Some(Route {
                 name,
                 timeouts: config::route::RouteTimeouts::default(),
                 metrics: self.stores.metrics.no_route(),

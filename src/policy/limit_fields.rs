@@ -11,9 +11,9 @@ use pingora_http::ResponseHeader;
 
 use crate::{
     config::{plan, policy::limit::Told},
-    limit::Verdict,
+    limit::{Algorithm, Terms, Verdict},
     observe::digits,
-    units::{self, Rate},
+    units,
 };
 
 /// What never changes of what is told of a limit.
@@ -28,9 +28,10 @@ pub struct Item {
 
 impl Item {
     /// A window that is no whole number of seconds cannot be told (§2.2.3 of the draft).
-    pub fn new(name: &str, told: Told, rate: Rate, burst: u64) -> Self {
-        let burst = Some(burst).filter(|burst| *burst != u64::from(rate.count()));
-        Self::of(name, told, rate.count().into(), whole_seconds(rate.per()), burst)
+    pub fn new(name: &str, told: Told, terms: &Terms) -> Self {
+        let (rate, bursts) = (terms.rate, terms.algorithm == Algorithm::TokenBucket);
+        let burst = Some(terms.burst).filter(|burst| bursts && *burst != rate.count());
+        Self::of(name, told, rate.count(), whole_seconds(rate.per()), burst)
     }
 
     /// Of a quota. Months have no length of their own that could be told.
@@ -119,7 +120,12 @@ fn write_standard<'a>(
     head.append_header("RateLimit", value(limits)?).map(drop)
 }
 
+/// What another limit wrote, or the service, stays if it leaves less.
 fn write_legacy(head: &mut ResponseHeader, verdict: &Verdict) -> pingora_core::Result<()> {
+    let told = head.headers.get("x-ratelimit-remaining").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if told.is_some_and(|remaining| remaining < verdict.remaining) {
+        return Ok(());
+    }
     let number = |number: u64| {
         let mut text = Vec::with_capacity(20);
         digits::number(number, &mut text);
@@ -144,4 +150,46 @@ pub fn seconds_up(time: Duration) -> u64 {
 fn whole_seconds(time: units::Duration) -> Option<u64> {
     let time = time.as_std();
     Some(time.as_secs()).filter(|seconds| *seconds > 0 && time.subsec_nanos() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(remaining: u64) -> Verdict {
+        let (reset, none) = (Duration::from_millis(1), Duration::ZERO);
+        Verdict { admitted: true, limit: 10, remaining, reset, retry_after: none, wait: none, until: 0 }
+    }
+
+    fn item() -> Item {
+        let rate = units::Rate::new(10, Duration::from_secs(1)).unwrap();
+        Item::new("a", Told::Both, &Terms { algorithm: Algorithm::TokenBucket, rate, burst: 10, keys: None })
+    }
+
+    #[test]
+    fn seconds_are_never_fewer_than_the_time() {
+        assert_eq!([0, 1, 999, 1000, 1001].map(|millis| seconds_up(Duration::from_millis(millis))), [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn fields_of_the_service_stay_beside_ours_and_the_older_ones_tell_what_leaves_least() {
+        let (item, mut head) = (item(), ResponseHeader::build(200, None).unwrap());
+        let told = |head: &ResponseHeader, name: &str| {
+            head.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" | ")
+        };
+        head.append_header("RateLimit", "\"of-service\";r=5").unwrap();
+        head.append_header("X-RateLimit-Remaining", "5").unwrap();
+        write(&mut head, [(&item, &verdict(7))].into_iter()).unwrap();
+        assert_eq!(told(&head, "ratelimit"), "\"of-service\";r=5 | \"a\";r=7;t=1");
+        assert_eq!(told(&head, "x-ratelimit-remaining"), "5");
+        write(&mut head, [(&item, &verdict(2))].into_iter()).unwrap();
+        assert_eq!((told(&head, "x-ratelimit-remaining"), told(&head, "x-ratelimit-limit")), ("2".to_owned(), "10".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_told_where_there_is_nothing_to_tell() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        write(&mut head, std::iter::empty()).unwrap();
+        assert!(head.headers.is_empty());
+    }
 }

@@ -15,9 +15,12 @@ pub mod auth;
 pub mod authz;
 pub mod cors;
 pub mod request_limits;
+pub mod throttle;
 pub mod rate_limit;
 pub mod quota;
+pub mod concurrency;
 pub mod limit_key;
+pub mod limit_terms;
 pub mod limit_fields;
 
 /// One rule of a route, compiled. A step does nothing unless overridden.

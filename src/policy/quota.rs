@@ -62,8 +62,8 @@ struct Taken {
     verdict: Verdict,
 }
 
-/// What log, metrics and the client are told.
-const NAME: &str = "quota";
+/// What file, log, metrics and the client call it.
+pub const NAME: &str = "quota";
 
 /// What a request costs.
 const COST: u32 = 1;
@@ -156,9 +156,9 @@ impl Quota {
         })
     }
 
-    /// Whether it refused a request, and whether only in its trial.
-    pub fn refused(&self, memo: &Memo) -> Option<(&'static str, bool)> {
-        memo.refused.then_some((NAME, self.mode == Mode::Shadow))
+    /// Whether it refused a request: `Some(true)` if only in its trial.
+    pub fn refused(&self, memo: &Memo) -> Option<bool> {
+        memo.refused.then_some(self.mode == Mode::Shadow)
     }
 
     fn take(&self, caller: &Caller) -> Option<Taken> {
@@ -175,7 +175,7 @@ impl Policy for Quota {
         memo.taken = self.take(inbound.caller);
         let Some(Taken { verdict, .. }) = &memo.taken else { return Ok(()) };
         if verdict.admitted {
-            self.metrics.admitted(verdict);
+            self.metrics.admitted(verdict.wait);
             return Ok(());
         }
         memo.refused = true;
@@ -190,7 +190,7 @@ impl Policy for Quota {
         let Some(taken) = memo.taken.as_mut().filter(|taken| taken.verdict.admitted) else { return };
         if let Some(count) = self.quotas.at(taken.place) {
             let now = wall();
-            count.give_back(COST, now);
+            count.give_back(COST, taken.verdict.until, now);
             taken.verdict = count.look(now);
         }
     }

@@ -1,6 +1,6 @@
 //! How often something may happen: `100/1m`.
 
-use std::{borrow::Cow, fmt, num::NonZeroU32, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +10,7 @@ use super::{Duration, UnitError, from_text};
 /// So many in so long: `10/1s`, `100/1m`. Neither is zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
-    count: NonZeroU32,
+    count: u64,
     per: Duration,
 }
 
@@ -18,16 +18,21 @@ const EXPECTED: &str = "a rate of more than zero with its time such as `10/1s` o
 
 impl Rate {
     /// `None` if one of them is zero.
-    pub fn new(count: u32, per: Duration) -> Option<Self> {
-        Some(Self { count: NonZeroU32::new(count)?, per }).filter(|rate| !rate.per.is_zero())
+    pub fn new(count: u64, per: std::time::Duration) -> Option<Self> {
+        (count > 0 && !per.is_zero()).then_some(Self { count, per: Duration(per) })
     }
 
-    pub const fn count(self) -> u32 {
-        self.count.get()
+    pub const fn count(self) -> u64 {
+        self.count
     }
 
     pub const fn per(self) -> Duration {
         self.per
+    }
+
+    /// The time in nanoseconds. The longest duration of a configuration has far less than there is room for.
+    pub fn nanos(self) -> u64 {
+        u64::try_from(self.per.as_std().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -38,7 +43,7 @@ impl FromStr for Rate {
         let digits = |count: &&str| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
         let rate = || {
             let (count, per) = text.split_once('/')?;
-            Self::new(Some(count).filter(digits)?.parse().ok()?, per.parse().ok()?)
+            Self::new(Some(count).filter(digits)?.parse().ok()?, per.parse::<Duration>().ok()?.as_std())
         };
         rate().ok_or_else(|| UnitError::new(EXPECTED, text))
     }
@@ -90,9 +95,20 @@ mod tests {
         check("100/1m", Some("100/1m"));
         check("5/0.5s", Some("5/500ms"));
         check("120/60s", Some("120/1m"));
-        for no_rate in
-            ["0/1s", "10/0s", "10", "10/s", "10/1", "/1s", "-1/1s", "+1/1s", "1.5/1s", "10 / 1s", "4294967296/1s", "1/1s/1s"]
-        {
+        for no_rate in [
+            "0/1s",
+            "10/0s",
+            "10",
+            "10/s",
+            "10/1",
+            "/1s",
+            "-1/1s",
+            "+1/1s",
+            "1.5/1s",
+            "10 / 1s",
+            "18446744073709551616/1s",
+            "1/1s/1s",
+        ] {
             check(no_rate, None);
         }
     }

@@ -31,6 +31,7 @@ mod rotation;
 mod admin;
 mod auth;
 mod signed;
+mod limits;
 mod login;
 mod jwt;
 mod forward;

@@ -93,18 +93,16 @@ fn what_is_shed_costs_no_login_and_holds_no_body() {
 }
 
 #[test]
-fn a_request_that_breaks_off_gives_its_place_back() {
+fn a_request_that_fails_gives_its_place_back() {
     let (origin, barrier) = waiting();
-    let gateway = Gateway::start(&yaml(&origin, "overload: { in_flight: 1 }"));
+    let late = "  normal: { timeouts: { request: 50ms }, to:";
+    let gateway = Gateway::start(&yaml(&origin, "overload: { in_flight: 1 }").replace("  normal: { to:", late));
     for count in 1..=5 {
-        let mut connection = gateway.connect();
-        connection.send_head("GET /x HTTP/1.1\nHost: a");
-        origin.wait_for(count);
-        drop(connection);
-        eventually("its end", || gateway.stdout.text().lines().filter(|line| line.contains("\"DC\"")).nth(count - 1).map(drop));
+        // The answer is on its way a moment before its request has ended.
+        let response = eventually("its turn", || Some(gateway.get("/x")).filter(|answer| answer.status != 503));
+        assert_eq!((response.status, origin.count()), (504, count));
     }
     barrier.open();
-    assert_eq!(gateway.get("/x").status, 200);
 }
 
 #[test]
@@ -219,16 +217,9 @@ fn starved_of_processors_low_priority_is_shed_and_high_is_answered_in_time() {
     over.store(true, Relaxed);
     let (low, mut high) = (Met::all(low), Met::all(high));
     drop(starved);
-    eprintln!(
-        "low: {:.3} shed of {}, high: {:.3} shed of {}, p99 {:?}",
-        low.shed_share(),
-        low.shed + low.carried.len(),
-        high.shed_share(),
-        high.shed + high.carried.len(),
-        high.p99()
-    );
     assert!(low.shed as f64 >= SHED, "{} shed", low.shed);
     assert!(high.shed_share() < low.shed_share() / 4.0, "high: {}, low: {}", high.shed_share(), low.shed_share());
+    assert!(high.carried.len() >= 10, "{}", high.carried.len());
     assert!(high.p99() < BOUND, "{:?}", high.p99());
     gateway.said("overload: requests of priority `low` are shed");
     eventually("an end of it", || (gateway.metric("banyan_overload_pressure{reason=\"lag\"}") == Some(0.0)).then_some(()));

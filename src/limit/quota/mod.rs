@@ -52,9 +52,11 @@ impl Quota {
         }
     }
 
-    /// A later limit refused the request.
-    pub fn give_back(&self, cost: u32, now: u64) {
-        self.account.add(-i64::from(cost), self.calendar.at(now));
+    /// A later limit refused the request. What counted `until` now is gone already: nothing of the new period is given back for it.
+    pub fn give_back(&self, cost: u32, until: u64, now: u64) {
+        if now < until {
+            self.account.add(-i64::from(cost), self.calendar.at(now));
+        }
     }
 
     /// What a request turned out to cost. Never refused; what is too much is missing until the end of the period.
@@ -96,6 +98,7 @@ impl Quota {
             reset: left,
             retry_after: if admitted { Duration::ZERO } else { left },
             wait: Duration::ZERO,
+            until: period.end(),
         }
     }
 }
@@ -135,10 +138,14 @@ mod tests {
         let quota = quota(5, &Ledger::default());
         quota.charge(9, NOON);
         assert_eq!(quota.look(NOON).remaining, 0);
-        quota.give_back(8, NOON);
+        let until = quota.look(NOON).until;
+        quota.give_back(8, until, NOON);
         assert_eq!(quota.look(NOON).remaining, 4);
-        quota.reset(NOON);
-        assert_eq!(quota.look(NOON).remaining, 5);
+        quota.charge(3, until);
+        quota.give_back(1, until, until);
+        assert_eq!(quota.look(until).remaining, 2, "what was of yesterday gives nothing for today");
+        quota.reset(until);
+        assert_eq!(quota.look(until).remaining, 5);
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use prometheus::proto::MetricFamily;
 
 use super::family::{counters, labels};
-use crate::{limit::Verdict, name::RouteName};
+use crate::name::RouteName;
 
 /// Route, policy, limit and mode.
 pub(super) type LimitKey = (RouteName, &'static str, String, &'static str);
@@ -25,8 +26,8 @@ const OUTCOMES: [&str; 3] = ["admitted", "delayed", "refused"];
 
 impl LimitMetrics {
     /// A request passed; one that had to wait for its turn counts apart.
-    pub fn admitted(&self, verdict: &Verdict) {
-        self.count(usize::from(!verdict.wait.is_zero()));
+    pub fn admitted(&self, wait: Duration) {
+        self.count(usize::from(!wait.is_zero()));
     }
 
     /// A request was refused, or would have been.

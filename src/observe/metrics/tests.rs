@@ -39,6 +39,7 @@ fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: None,
         referer: None,
         flag,

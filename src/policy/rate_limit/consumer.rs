@@ -22,7 +22,7 @@ impl RateLimit {
     fn of_caller<'a>(&'a self, inbound: &'a Inbound<'_>) -> impl Iterator<Item = (&'a Limit, &'a Budget, Key)> {
         let counted = self.limits.iter().filter(|limit| counts_consumers(&limit.key.0));
         counted.filter_map(|limit| {
-            let budget = limit.budgets.at(limit.budgets.of(inbound.caller)?)?;
+            let budget = limit.budgets.get(limit.choice.of(inbound.caller)?)?;
             Some((limit, budget, self.counters.key(&limit.key, inbound)))
         })
     }
