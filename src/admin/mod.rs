@@ -1,4 +1,4 @@
-//! The operator's side door: health, readiness, metrics, the active configuration, and a reload for who has the token.
+//! The operator's side door: health, readiness, metrics, the active configuration, what consumers have used, and a reload for who has the token.
 //!
 //! `Desk::answer` is all of it and knows no socket; the rest is the shell around it. Listens apart from the traffic, so
 //! it answers under overload too. `docs/operations/admin.md` describes every page.
@@ -32,6 +32,10 @@ pub struct Gateway {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Loads the configuration anew: the new generation, or the mistakes as text.
     pub reload: Box<dyn Fn() -> Result<u64, String> + Send + Sync>,
+    /// What a consumer has used of quota and rate limits. `None`: there is no such consumer.
+    pub limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
+    /// Forgets it, and gives what there is then.
+    pub reset_limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
 }
 
 /// The active configuration and how it came about.
@@ -73,13 +77,17 @@ struct Asked {
 
 /// What is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Page {
+enum Page<'a> {
     Index,
     Health,
     Ready,
     Metrics,
     Config,
     Reload,
+    /// Of a consumer.
+    Limits(&'a str),
+    /// Of a consumer's limits.
+    Reset(&'a str),
 }
 
 impl App {
@@ -128,6 +136,11 @@ impl Desk {
                 self.door.may_change(asked)?;
                 self.reload()
             }
+            Page::Limits(consumer) => limits((self.gateway.limits)(consumer)),
+            Page::Reset(consumer) => {
+                self.door.may_change(asked)?;
+                limits((self.gateway.reset_limits)(consumer))
+            }
         }
     }
 
@@ -162,20 +175,28 @@ impl Desk {
     }
 }
 
+fn limits(used: Option<serde_json::Value>) -> Result<Answer, Problem> {
+    used.map(|used| Answer::json(StatusCode::OK, &used)).ok_or(NO_CONSUMER)
+}
+
+const NO_CONSUMER: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_consumer", "There is no consumer of this name.");
+
 const NOT_FOUND: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_page", "There is no such page; `/` lists them.");
 
 const INDEX: &str = "\
 Banyan, admin listener
 
-GET  /healthz  200 as long as the process lives
-GET  /readyz   200 if it should get traffic, else 503 with the reasons
-GET  /metrics  Prometheus metrics
-GET  /config   the active configuration, without secrets
-POST /reload   loads the configuration anew; needs the bearer token
+GET  /healthz                200 as long as the process lives
+GET  /readyz                 200 if it should get traffic, else 503 with the reasons
+GET  /metrics                Prometheus metrics
+GET  /config                 the active configuration, without secrets
+POST /reload                 loads the configuration anew; needs the bearer token
+GET  /limits/CONSUMER        what a consumer has used of its quota and rate limits
+POST /limits/CONSUMER/reset  forgets it; needs the bearer token
 ";
 
-impl Page {
-    fn of(path: &str) -> Option<Self> {
+impl<'a> Page<'a> {
+    fn of(path: &'a str) -> Option<Self> {
         match path {
             "/" => Some(Self::Index),
             "/healthz" => Some(Self::Health),
@@ -183,7 +204,15 @@ impl Page {
             "/metrics" => Some(Self::Metrics),
             "/config" => Some(Self::Config),
             "/reload" => Some(Self::Reload),
-            _ => None,
+            path => Self::of_consumer(path.strip_prefix("/limits/")?),
+        }
+    }
+
+    fn of_consumer(rest: &'a str) -> Option<Self> {
+        match rest.split_once('/') {
+            None => Some(Self::Limits(rest)),
+            Some((consumer, "reset")) => Some(Self::Reset(consumer)),
+            Some(_) => None,
         }
     }
 
@@ -193,8 +222,8 @@ impl Page {
             Err(problem.with(header::ALLOW, allow))
         };
         match self {
-            Self::Reload if *method != Method::POST => refusal("POST"),
-            Self::Reload => Ok(()),
+            Self::Reload | Self::Reset(_) if *method != Method::POST => refusal("POST"),
+            Self::Reload | Self::Reset(_) => Ok(()),
             _ if *method != Method::GET && *method != Method::HEAD => refusal("GET, HEAD"),
             _ => Ok(()),
         }

@@ -119,7 +119,8 @@ mod tests {
         for (name, claims) in consumers {
             let claims: BTreeMap<String, ClaimValue> =
                 claims.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            table.add(&claims, Arc::new(Consumer { name: ConsumerName::new(name), groups: Arc::default() }));
+            table
+                .add(&claims, Arc::new(Consumer { name: ConsumerName::new(name), index: 0, groups: Arc::default(), plan: None }));
         }
         table
     }
