@@ -1,10 +1,13 @@
 //! Who calls: what authentication found out about a request, for the policies after it, the service and the log.
 
+mod claim;
+
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+pub use self::claim::ClaimPath;
 use crate::name::{ConsumerName, GroupName, PlanName};
 
 /// Someone who calls, as the configuration knows them. Compiled once, shared by all of its requests.

@@ -23,6 +23,9 @@ mod door;
 /// Longest wait for the rest of a request or for a slow reader: the door must not be held by one who stands in it.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What a consumer has used of quota and rate limits. `None`: there is no such consumer.
+pub type Use = dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync;
+
 /// What the pages show and do. The functions are called once a request, off the threads that carry traffic.
 pub struct Gateway {
     /// Why the gateway should get no traffic; empty when it should.
@@ -32,10 +35,9 @@ pub struct Gateway {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Loads the configuration anew: the new generation, or the mistakes as text.
     pub reload: Box<dyn Fn() -> Result<u64, String> + Send + Sync>,
-    /// What a consumer has used of quota and rate limits. `None`: there is no such consumer.
-    pub limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
+    pub limits: Box<Use>,
     /// Forgets it, and gives what there is then.
-    pub reset_limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
+    pub reset_limits: Box<Use>,
 }
 
 /// The active configuration and how it came about.

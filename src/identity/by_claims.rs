@@ -8,8 +8,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::claim::ClaimPath;
-use crate::{caller::Consumer, config::consumer::ClaimValue};
+use crate::{caller::ClaimPath, caller::Consumer, config::consumer::ClaimValue};
 
 /// The consumers of one identity. One probe for each set of claims that consumers are known by: there is seldom more than one.
 #[derive(Debug, Default)]

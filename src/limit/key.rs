@@ -13,7 +13,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::{
-    caller::{Caller, Claims},
+    caller::{Caller, ClaimPath, Claims},
     exchange::Inbound,
     name::RouteName,
     query,
@@ -111,10 +111,7 @@ pub enum Part {
     Header(HeaderName),
     Cookie(Box<str>),
     Query(Box<str>),
-    /// A claim by its name.
-    Claim(Box<str>),
-    /// A claim by the steps of a JSON pointer.
-    Pointer(Box<[Box<str>]>),
+    Claim(ClaimPath),
 }
 
 impl Parts {
@@ -130,16 +127,6 @@ impl Part {
     /// The first `prefix` bits of an IPv6 address, 1 to 128.
     pub const fn client_ip(prefix: u8) -> Self {
         Self::ClientIp { v6: u128::MAX << (128 - prefix as u32) }
-    }
-
-    /// A claim by name, or by JSON pointer where it begins with `/` (RFC 6901 §4).
-    pub fn claim(name: &str) -> Self {
-        match name.strip_prefix('/') {
-            Some(steps) => {
-                Self::Pointer(steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~").into()).collect())
-            }
-            None => Self::Claim(name.into()),
-        }
     }
 
     fn write(&self, inbound: &Inbound<'_>, out: &mut impl Sink) {
@@ -158,8 +145,7 @@ impl Part {
             Self::Header(name) => values(inbound.head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes), out),
             Self::Cookie(name) => value(cookie(&inbound.head.headers, name), out),
             Self::Query(name) => value(parameter(inbound.facts.query.as_deref().unwrap_or_default(), name).as_deref(), out),
-            Self::Claim(name) => claim(claims(inbound.caller).and_then(|claims| claims.all.get(&**name)), out),
-            Self::Pointer(steps) => claim(claims(inbound.caller).and_then(|claims| pointed(claims, steps)), out),
+            Self::Claim(path) => claim(claims(inbound.caller).and_then(|claims| path.find(&claims.all)), out),
         }
     }
 }
@@ -225,16 +211,6 @@ fn cookie<'h>(headers: &'h http::HeaderMap, name: &str) -> Option<&'h [u8]> {
 fn parameter(query: &str, name: &str) -> Option<SmallVec<[u8; 64]>> {
     let mut named = query::parameters(query).filter(|(other, _)| query::decoded(other).eq(name.bytes()));
     named.next().map(|(_, value)| query::decoded(value).collect())
-}
-
-/// The value that the steps lead to, without the claims made into a value.
-fn pointed<'c>(claims: &'c Claims, steps: &[Box<str>]) -> Option<&'c Value> {
-    let (first, deeper) = steps.split_first()?;
-    deeper.iter().try_fold(claims.all.get(&**first)?, |value, step| match value {
-        Value::Object(map) => map.get(&**step),
-        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-        _ => None,
-    })
 }
 
 fn claim(value: Option<&Value>, out: &mut impl Sink) {
@@ -345,20 +321,18 @@ mod tests {
         let secret = Secret::default();
         let keys: HashSet<_> = values
             .iter()
-            .map(|value| key(&secret, &[Part::claim("c")], "/", &[], &holder(json!({ "c": value }))))
-            .chain([key(&secret, &[Part::claim("c")], "/", &[], &holder(json!({})))])
+            .map(|value| key(&secret, &[Part::Claim(ClaimPath::new("c"))], "/", &[], &holder(json!({ "c": value }))))
+            .chain([key(&secret, &[Part::Claim(ClaimPath::new("c"))], "/", &[], &holder(json!({})))])
             .collect();
         assert_eq!(keys.len(), values.len() + 1);
     }
 
     #[test]
-    fn a_pointer_leads_into_a_claim() {
+    fn points_lead_into_a_claim() {
         let secret = Secret::default();
-        let of = |name: &str, claims: Value| key(&secret, &[Part::claim(name)], "/", &[], &holder(claims));
-        let flat = of("c", json!({ "c": "x" }));
-        assert_eq!(of("/org/ids/1", json!({ "org": { "ids": ["w", "x"] } })), flat);
-        assert_eq!(of("/a~1b/~0", json!({ "a/b": { "~": "x" } })), flat);
-        assert_eq!(of("/org/ids/2", json!({ "org": { "ids": ["w", "x"] } })), of("c", json!({})));
+        let of = |name: &str, claims: Value| key(&secret, &[Part::Claim(ClaimPath::new(name))], "/", &[], &holder(claims));
+        assert_eq!(of("org.id", json!({ "org": { "id": "x" } })), of("c", json!({ "c": "x" })));
+        assert_eq!(of("org.none", json!({ "org": { "id": "x" } })), of("c", json!({})));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use crate::{
+    caller::ClaimPath,
     config::{
         policy::{
             auth::Auth,
@@ -78,7 +79,7 @@ fn part(part: &Config, ipv6_prefix: u8, at: &Path, route: &RouteName) -> Result<
         Config::Query(name) if name.is_empty() => Err(Problem::error(at.key("query"), "the name is empty")),
         Config::Query(name) => Ok(Part::Query(name.as_str().into())),
         Config::Claim(name) if name.is_empty() => Err(Problem::error(at.key("claim"), "the name is empty")),
-        Config::Claim(name) => Ok(Part::claim(name)),
+        Config::Claim(name) => Ok(Part::Claim(ClaimPath::new(name))),
     }
 }
 

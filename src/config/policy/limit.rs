@@ -328,7 +328,7 @@ struct PartKeys {
     cookie: Option<String>,
     /// The value of this query parameter, percent-decoded.
     query: Option<String>,
-    /// This claim of the caller's token, by name, or by JSON pointer (RFC 6901) where it begins with `/`. Needs `auth`.
+    /// This claim of the caller's token; `org.id` leads into a map. Needs `auth`.
     claim: Option<String>,
 }
 

@@ -377,7 +377,12 @@ mod tests {
         let mut other = Journal::open(dir.path()).unwrap();
         let (told, tells) = std::sync::mpsc::channel();
         one.locked(|_| {
-            let waiting = std::thread::spawn(move || other.locked(|_| Ok(told.send(()).unwrap())));
+            let waiting = std::thread::spawn(move || {
+                other.locked(|_| {
+                    told.send(()).unwrap();
+                    Ok(())
+                })
+            });
             assert!(tells.recv_timeout(Duration::from_millis(50)).is_err());
             Ok(waiting)
         })

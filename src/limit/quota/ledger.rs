@@ -399,7 +399,12 @@ mod tests {
         take(&ledger, 60, day(0)).unwrap();
         // The lock is held by another.
         let mut other = Journal::open(dir.path()).unwrap();
-        other.locked(|_| Ok(ledger.write(now(0)))).unwrap();
+        other
+            .locked(|_| {
+                ledger.write(now(0));
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(ledger.status().failures, 1);
         assert_eq!(take(&ledger, 41, day(0)), Err(60));
         ledger.write(now(0));
