@@ -23,7 +23,7 @@
 //! This is Space-Saving (Metwally, Agrawal, El Abbadi 2005), whose newcomers inherit the least count, with the floor in its place:
 //! the least count falls when something is given back, and whoever left before would be freed by it.
 //!
-//! **Who leaves** is the one of 14 that has used least now; one that has used nothing leaves no trace. So an offender stays while
+//! **Who leaves** is the one of 14 that has used least now; one that has used nothing leaves no trace, and slots that nobody had go first. So an offender stays while
 //! a flood of other keys passes by, and if it must go, the floor of its set is as high as its own use: it comes back limited, and so do all that come
 //! to that set. A newcomer that the floor refuses takes no slot.
 //!
@@ -187,14 +187,15 @@ impl<'a> Home<'a> {
         }
     }
 
-    /// The slot that has used least, of the set that has more room. Never `None`: there are slots, and none is frozen under the locks.
+    /// The slot that has used least, of the set that has more room; of several one that nobody ever had, for the others' keys may come
+    /// again, or be at it now. Never `None`: there are slots, and none is frozen under the locks.
     fn least(&self, meter: &Meter, now: u64) -> Option<(Set<'a>, Slot<'a>, u64)> {
         let of = |set: &Set<'a>| {
             let states = set.slots().filter_map(|slot| Some((slot, slot.state()?)));
-            let used = states.map(|(slot, state)| (meter.used(state, now), slot, state));
-            let (mut least, mut busy) = (None::<(u64, Slot<'a>, u64)>, 0);
+            let used = states.map(|(slot, state)| ((meter.used(state, now), slot.was_given()), slot, state));
+            let (mut least, mut busy) = (None::<((u64, bool), Slot<'a>, u64)>, 0);
             for one in used {
-                busy += usize::from(one.0 > 0);
+                busy += usize::from(one.0.0 > 0);
                 least = Some(least.filter(|least| least.0 <= one.0).unwrap_or(one));
             }
             least.map(|(used, slot, state)| ((used, busy), (*set, slot, state)))

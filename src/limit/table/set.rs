@@ -110,6 +110,11 @@ impl Slot<'_> {
         Some(self.state.load(Ordering::Acquire)).filter(|state| state & MOVING == 0)
     }
 
+    /// Whether it ever was a key's.
+    pub fn was_given(&self) -> bool {
+        self.word != 0
+    }
+
     /// Whether it is still the same key's as when it was found.
     pub fn still(&self) -> bool {
         self.key.load(Ordering::Acquire) == self.word
