@@ -3,11 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
 };
-
-use sha2::{Digest, Sha256};
 
 use super::Snapshot;
 use crate::{
@@ -37,7 +34,10 @@ use crate::{
     upstream::Upstream,
 };
 
+mod files;
 mod tls;
+
+pub use files::watched;
 
 /// A snapshot that is not in force yet.
 pub struct Candidate {
@@ -123,24 +123,6 @@ fn is_same_listener(started: Option<&config::Listener>, now: Option<&config::Lis
     }
 }
 
-/// Every file that a configuration was read from or names.
-pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
-    loaded.sources.files().iter().cloned().chain(named_files(&loaded.config)).collect()
-}
-
-fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let tls = || config.listeners.values().filter_map(|listener| listener.tls.as_ref());
-    let shown = tls().flat_map(|tls| &tls.certificates);
-    let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
-    let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
-    let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
-    let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
-    let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-    let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
-    let of_identities = config.identity.values().flat_map(config::Identity::files).cloned();
-    shown.chain(of_clients).chain(own).chain(of_upstreams).chain(of_identities)
-}
-
 struct Compiler<'a> {
     loaded: &'a Arc<Loaded>,
     stores: &'a Stores,
@@ -156,7 +138,7 @@ impl Compiler<'_> {
     fn candidate(&mut self) -> Option<Candidate> {
         let config = &self.loaded.config;
         // Before the files are read for use: one that changes in between is then seen as changed by the next load.
-        let hash = hash(self.loaded);
+        let hash = files::hash(self.loaded);
         self.listeners();
         self.admin_hosts();
         self.drain();
@@ -519,15 +501,4 @@ fn clash(address: &ListenAddress, at: &Path, other: &ListenAddress, there: &Path
         true => problem.help("`[::]` serves IPv4 too, unless it has `ipv6_only: true`"),
         false => problem,
     }
-}
-
-/// The identity of a configuration: what the files say, and what the files say that they name.
-fn hash(loaded: &Loaded) -> String {
-    let mut digest = Sha256::new();
-    digest.update(loaded.sources.hash());
-    for file in named_files(&loaded.config) {
-        digest.update(std::fs::read(file).unwrap_or_default());
-        digest.update([0]);
-    }
-    format!("{:x}", digest.finalize())
 }

@@ -363,7 +363,7 @@ fn waiting() -> (Barrier, Origin) {
 
 fn at_once(origin: &Origin, limit: u32) -> Gateway {
     Gateway::start(&format!(
-        "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ all: {{ policies: {{ concurrency: {{ key: client_ip, limit: {limit} }} }}, to: {{ upstream: one }} }} }}"
+        "upstreams: {{ one: {{ endpoints: [\"{origin}\"] }} }}\nroutes: {{ all: {{ policies: {{ concurrency: {{ key: client_ip, limit: {limit} }} }}, to: {{ upstream: one }} }}, other: {{ match: {{ path: /other }}, to: {{ respond: {{}} }} }} }}"
     ))
 }
 
@@ -397,7 +397,8 @@ fn a_request_that_is_given_up_makes_room() {
     let (_barrier, origin) = waiting();
     let gateway = at_once(&origin, 1);
     let mut gone = gateway.connect();
-    gone.send_head(GET);
+    // Closed with an answer unread, the connection is reset. One that only ends its sending waits for its answer.
+    gone.send_head("GET /other HTTP/1.1\nHost: a").send_head(GET);
     eventually("the service has it", || (origin.count() == 1).then_some(()));
     assert_eq!(gateway.get("/").status, 429);
     drop(gone);

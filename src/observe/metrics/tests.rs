@@ -69,6 +69,7 @@ fn complete() -> String {
     listener.goaway("no_error");
     metrics.auth(&RouteName::new("r"), "api_key", Mode::Enforce).accepted();
     metrics.authz(&RouteName::new("r"), Mode::Enforce).accepted();
+    metrics.limit(&RouteName::new("r"), "rate_limit", "l", Mode::Enforce).refused();
     metrics.ended(&record(200, 1, Flag::None), &route, Some(&metrics.upstream(&upstream)));
     metrics.published(1, UNIX_EPOCH);
     let keys = Keys { keys: 2, answers: (1, 0), good: Some(1) };

@@ -222,6 +222,8 @@ impl Draft<'_> {
         let is_single = self.scope == Scope::Route && key.as_ref().is_some_and(Parts::is_of_route);
         let offers = self.offers((!is_single).then_some(self.config.keys as usize), &mut found);
         let is_refused = found.iter().any(Problem::is_error);
+        // What is wrong with a plan, each limit finds in it.
+        found.retain(|problem| !problems.contains(problem));
         problems.extend(found);
         let (Some(key), Some(cost), false) = (key, cost, is_refused) else { return None };
         let choice = match self.config.limit {
