@@ -74,6 +74,8 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Undecided,
         Stop::Limited(Limited { by: "rate_limit", retry_after: Duration::ZERO }),
         Stop::Limited(Limited { by: "concurrency", retry_after: Duration::ZERO }),
+        Stop::Limited(Limited { by: "quota", retry_after: Duration::ZERO }),
+        Stop::Overloaded(Duration::ZERO),
         Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),
         Stop::RequestTimeout,
         Stop::ClientTimeout,
