@@ -122,6 +122,8 @@ pub enum Stop {
     Forbidden(Option<HeaderValue>),
     /// A limit says that it is too much.
     Limited(Limited),
+    /// Who counts does not answer, and nobody is to pass uncounted.
+    Uncounted,
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.

@@ -8,7 +8,7 @@ use crate::{
     certs::Showcase,
     config::Config,
     identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
-    limit::Counters,
+    limit::{Counters, fleet::Fleet},
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -35,6 +35,8 @@ pub struct Stores {
     pub replays: Arc<Replays>,
     /// What limits count.
     pub counters: Arc<Counters>,
+    /// What of it is counted in stores that nodes share.
+    pub fleet: Fleet,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
@@ -85,6 +87,7 @@ impl Stores {
             held: Held::default(),
             replays: Arc::default(),
             counters: Arc::default(),
+            fleet: Fleet::default(),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
     }

@@ -20,7 +20,8 @@ use crate::{
         suggest::suggest,
     },
     identity::{Consumers, Identities, identities::Identity},
-    name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName},
+    limit::fleet::Store,
+    name::{ConsumerName, IdentityName, ListenerName, RouteName, StoreName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
         auth,
@@ -34,6 +35,7 @@ use crate::{
 };
 
 mod files;
+mod stores;
 mod tls;
 
 pub use files::watched;
@@ -76,8 +78,8 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let guarded = Arc::new(Guarded::of(&loaded.config));
     let problems = loaded.problems.clone();
-    let (consumers, identities) = (Arc::default(), Arc::default());
-    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, guarded, problems };
+    let (consumers, identities, shared) = (Arc::default(), Arc::default(), BTreeMap::new());
+    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, shared, guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -127,6 +129,8 @@ struct Compiler<'a> {
     generation: u64,
     consumers: Arc<Consumers>,
     identities: Arc<Identities>,
+    /// What nodes count in together.
+    shared: BTreeMap<StoreName, Arc<Store>>,
     guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
@@ -143,6 +147,7 @@ impl Compiler<'_> {
         let upstreams = self.upstreams();
         self.identities();
         self.consumers();
+        self.shared();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
         Some(Candidate {
@@ -155,6 +160,7 @@ impl Compiler<'_> {
                 slashes: config.paths.encoded_slashes,
                 log_format: config.observe.access_log.format,
                 upstreams,
+                shared: self.shared.clone(),
                 guarded: self.guarded.clone(),
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
@@ -276,6 +282,12 @@ impl Compiler<'_> {
         self.meaning(|_, problems| problems.extend(unknown));
     }
 
+    fn shared(&mut self) {
+        let (shared, found) = stores::compile(&self.loaded.config, &self.stores.fleet);
+        self.shared = shared;
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
         let Self { loaded, consumers, identities, guarded, stores, .. } = self;
@@ -288,6 +300,8 @@ impl Compiler<'_> {
             metrics: &stores.metrics,
             replays: &stores.replays,
             counters: &stores.counters,
+            fleet: &stores.fleet,
+            stores: &self.shared,
         }
     }
 

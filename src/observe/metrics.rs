@@ -19,7 +19,8 @@ use super::{Record, access_log::Losses, process};
 use crate::{
     config::{self, policy::auth::Mode},
     exchange::Flag,
-    name::{ListenerName, RouteName, UpstreamName},
+    limit::fleet::Store,
+    name::{ListenerName, RouteName, StoreName, UpstreamName},
 };
 
 mod auth;
@@ -27,6 +28,7 @@ mod family;
 mod identity;
 mod limit;
 mod route;
+mod store;
 
 pub(super) use self::family::{counters, gauges};
 pub use self::{
@@ -269,8 +271,13 @@ impl Metrics {
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
-    /// The text format, with the health of these endpoints, the figures of these identities and those of the process as of now.
-    pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>, identities: &[Identity<'a>]) -> String {
+    /// The text format, with the health of these endpoints, the figures of these identities and stores and those of the process as of now.
+    pub fn render<'a>(
+        &self,
+        endpoints: impl IntoIterator<Item = Endpoint<'a>>,
+        identities: &[Identity<'a>],
+        stores: &[(&StoreName, &Store)],
+    ) -> String {
         let mut families = self.registry.gather();
         {
             let known = self.known();
@@ -282,6 +289,7 @@ impl Metrics {
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
         families.extend(identity::families(identities));
+        families.extend(store::families(stores));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));

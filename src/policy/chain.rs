@@ -2,7 +2,7 @@
 //!
 //! A route switches policies on; it never orders them. Outward the order is the reverse of inward.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -27,8 +27,11 @@ use crate::{
     },
     exchange::{ByLimit, Facts, Held, Inbound, Stop},
     identity::{Consumers, Identities, signature::replay::Replays},
-    limit::Counters,
-    name::RouteName,
+    limit::{
+        Counters,
+        fleet::{Fleet, Store},
+    },
+    name::{RouteName, StoreName},
     observe::metrics::Metrics,
 };
 
@@ -66,6 +69,9 @@ pub struct Ground<'a> {
     pub replays: &'a Arc<Replays>,
     /// What limits count.
     pub counters: &'a Arc<Counters>,
+    /// What of it other nodes count too.
+    pub fleet: &'a Fleet,
+    pub stores: &'a BTreeMap<StoreName, Arc<Store>>,
 }
 
 /// Where a policy stands that applies on a route.

@@ -18,6 +18,7 @@ pub mod throttle;
 pub mod rate_limit;
 pub mod concurrency;
 pub mod limit_key;
+pub mod limit_store;
 pub mod limit_terms;
 pub mod limit_fields;
 

@@ -135,6 +135,14 @@ pub fn told(stop: &Stop) -> Told {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
         Stop::Limited(limited) => limited_told(limited.by),
+        Stop::Uncounted => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "limits_unavailable",
+            "Service unavailable",
+            "Whether the request is within its limits could not be told now.",
+            F::Limited,
+        ),
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -294,6 +302,7 @@ impl Reply {
             }
             Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
             Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(limited.retry_after))?,
+            Stop::Uncounted => reply.head.insert_header(header::RETRY_AFTER, RETRY_UNCOUNTED)?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
@@ -341,6 +350,9 @@ impl Reply {
         session.write_response_body(Some(self.body), true).await
     }
 }
+
+/// When to come again who could not be counted, in seconds: the least that can be said.
+const RETRY_UNCOUNTED: u64 = 1;
 
 /// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
 fn seconds_up(time: std::time::Duration) -> u64 {

@@ -174,7 +174,8 @@ fn exposition(live: &Live) -> String {
     });
     let identities = live.stores().identities.load();
     let identities: Vec<_> = identities.statuses().map(|(name, status)| identity(name.as_str(), status)).collect();
-    live.stores().metrics.render(endpoints, &identities)
+    let stores: Vec<_> = snapshot.shared.iter().map(|(name, store)| (name, &**store)).collect();
+    live.stores().metrics.render(endpoints, &identities, &stores)
 }
 
 fn identity(name: &str, status: identities::Status) -> metrics::Identity<'_> {

@@ -35,6 +35,7 @@ pub fn read(root: &Node) -> (Config, Vec<Problem>) {
         trusted_proxies: sections.section("trusted_proxies").unwrap_or_default(),
         paths: sections.section("paths").unwrap_or_default(),
         observe: sections.section("observe").unwrap_or_default(),
+        stores: sections.named("stores"),
         upstreams: sections.named("upstreams"),
         identity: sections.named("identity"),
         plans: sections.named("plans"),

@@ -35,6 +35,8 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         metrics: &metrics,
         replays: &Arc::default(),
         counters: &Arc::default(),
+        fleet: &crate::limit::fleet::Fleet::default(),
+        stores: &std::collections::BTreeMap::default(),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }

@@ -26,6 +26,8 @@ fn compiled(yaml: &str, auth: Option<&str>, counters: &Arc<Counters>) -> Result<
         metrics: &metrics,
         replays: &Arc::default(),
         counters,
+        fleet: &crate::limit::fleet::Fleet::default(),
+        stores: &std::collections::BTreeMap::default(),
     };
     let auth = auth.map(|auth| serde_yaml::from_str(auth).unwrap());
     let path = Path::root().key("policies").key("rate_limit");
