@@ -124,6 +124,8 @@ pub enum Stop {
     Limited(Limited),
     /// There is more to carry than can be; when it may be tried again.
     Overloaded(Duration),
+    /// Who counts does not answer, and nobody is to pass uncounted.
+    Uncounted,
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// `timeouts.request` ran out.

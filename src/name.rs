@@ -84,6 +84,8 @@ names! {
     PlanName
     /// The name of a limit of `rate_limit`.
     LimitName
+    /// The name of a store.
+    StoreName
 }
 
 fn is_name(text: &str) -> bool {

@@ -10,6 +10,7 @@ use crate::{
     identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
     limit::{
         Counters,
+        fleet::Fleet,
         overload::{Guard, Settings},
         quota::{self, Ledger},
     },
@@ -39,6 +40,8 @@ pub struct Stores {
     pub replays: Arc<Replays>,
     /// What limits count.
     pub counters: Arc<Counters>,
+    /// What of it is counted in stores that nodes share.
+    pub fleet: Fleet,
     /// What is used of quotas.
     pub ledger: Ledger,
     /// Sheds what is too much.
@@ -99,6 +102,7 @@ impl Stores {
             held: Held::default(),
             replays: Arc::default(),
             counters: Arc::default(),
+            fleet: Fleet::default(),
             ledger: Ledger::default(),
             guard: Arc::new(Guard::new(Settings::of(&config.overload, config.process.threads))),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),

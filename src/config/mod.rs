@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ConsumerName, IdentityName, ListenerName, PlanName, RouteName, UpstreamName};
+use crate::name::{ConsumerName, IdentityName, ListenerName, PlanName, RouteName, StoreName, UpstreamName};
 
 pub mod load;
 
@@ -28,12 +28,14 @@ pub mod reference;
 pub mod route;
 pub mod schema;
 pub mod secret;
+pub mod store;
 pub mod suggest;
 pub mod upstream;
 
 pub use self::{
     address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe,
-    overload::Overload, paths::Paths, plan::Plan, policy::Policies, process::Process, route::Route, upstream::Upstream,
+    overload::Overload, paths::Paths, plan::Plan, policy::Policies, process::Process, route::Route, store::Store,
+    upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.
@@ -62,6 +64,9 @@ pub struct Config {
     /// What is refused so that the rest can be carried; on unless it is `off`.
     #[serde(default, skip_serializing_if = "policy::Switch::is_inherited")]
     pub overload: policy::Switch<Overload>,
+    /// Servers that nodes share, by name: what limits are counted in for all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stores: BTreeMap<StoreName, Store>,
     /// The services behind the gateway, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<UpstreamName, Upstream>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::schema;
 
 /// The sections in the order in which a newcomer should read them.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "listeners",
     "upstreams",
     "routes",
@@ -16,6 +16,7 @@ const SECTIONS: [&str; 13] = [
     "plans",
     "consumers",
     "overload",
+    "stores",
     "admin",
     "observe",
     "trusted_proxies",

@@ -29,6 +29,18 @@ pub struct Id {
     pub plan: Option<PlanName>,
 }
 
+impl Id {
+    /// Its name in a store: the same on every node. No part has a `/`.
+    pub fn shared(&self) -> String {
+        let route = self.route.as_ref().map_or("-", RouteName::as_str);
+        let limit = self.limit.as_ref().map_or(self.policy, LimitName::as_str);
+        match &self.plan {
+            Some(plan) => format!("{route}/{limit}/{plan}"),
+            None => format!("{route}/{limit}"),
+        }
+    }
+}
+
 /// The counts of all limits, and the secret and the clock by which they count.
 pub struct Counters {
     secret: Secret,

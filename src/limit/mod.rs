@@ -8,6 +8,8 @@
 //! a secret of the process, so no client can choose two that meet. `take` of a refused request takes nothing; `give_back` is for what was
 //! taken of a request that another limit refuses.
 //!
+//! A limit that nodes share is counted in a store ([`fleet`]); [`Counter`] is one or the other.
+//!
 //! Exact: [`Local`]. Where a table is full of keys that all have used something, a newcomer is held to have used what the one had that it
 //! replaces: see [`table`]. Estimated, never too low: [`flood`] and [`concurrency`].
 
@@ -25,10 +27,13 @@ mod sliding_window;
 mod table;
 pub mod flood;
 pub mod concurrency;
+pub mod fleet;
+mod counter;
 mod counters;
 
 pub use self::{
     algorithm::{Algorithm, Unfit},
+    counter::{Closed, Counted, Counter, Otherwise, Pending, Place, Shared, Way, take},
     counters::{Counters, Id},
     key::Key,
     local::Local,

@@ -20,7 +20,8 @@ use crate::{
         suggest::suggest,
     },
     identity::{Consumers, Identities, identities::Identity},
-    name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName},
+    limit::fleet::Store,
+    name::{ConsumerName, IdentityName, ListenerName, RouteName, StoreName, UpstreamName},
     origin::{Origin, Redirect, Respond, Rewrite, Split},
     policy::{
         auth,
@@ -35,6 +36,7 @@ use crate::{
 };
 
 mod files;
+mod stores;
 mod tls;
 
 pub use files::watched;
@@ -77,8 +79,8 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let guarded = Arc::new(Guarded::of(&loaded.config));
     let problems = loaded.problems.clone();
-    let (consumers, identities, quotas) = (Arc::default(), Arc::default(), Arc::default());
-    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, quotas, guarded, problems };
+    let (consumers, identities, quotas, shared) = (Arc::default(), Arc::default(), Arc::default(), BTreeMap::new());
+    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, quotas, shared, guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -130,6 +132,8 @@ struct Compiler<'a> {
     consumers: Arc<Consumers>,
     identities: Arc<Identities>,
     quotas: Arc<Quotas>,
+    /// What nodes count in together.
+    shared: BTreeMap<StoreName, Arc<Store>>,
     guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
@@ -147,6 +151,7 @@ impl Compiler<'_> {
         self.identities();
         self.consumers();
         self.quotas();
+        self.shared();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
         Some(Candidate {
@@ -159,6 +164,7 @@ impl Compiler<'_> {
                 slashes: config.paths.encoded_slashes,
                 log_format: config.observe.access_log.format,
                 upstreams,
+                shared: self.shared.clone(),
                 guarded: self.guarded.clone(),
                 quotas: self.quotas.clone(),
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
@@ -287,6 +293,12 @@ impl Compiler<'_> {
         self.meaning(|_, problems| problems.extend(found));
     }
 
+    fn shared(&mut self) {
+        let (shared, found) = stores::compile(&self.loaded.config, &self.stores.fleet);
+        self.shared = shared;
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
         let Self { loaded, consumers, identities, quotas, guarded, stores, .. } = self;
@@ -301,6 +313,8 @@ impl Compiler<'_> {
             counters: &stores.counters,
             quotas,
             guard: &stores.guard,
+            fleet: &stores.fleet,
+            stores: &self.shared,
         }
     }
 

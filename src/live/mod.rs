@@ -27,8 +27,8 @@ use crate::{
         problem::Problem,
         process::Drain,
     },
-    limit::overload::Settings,
-    name::UpstreamName,
+    limit::{fleet::Store, overload::Settings},
+    name::{StoreName, UpstreamName},
     policy::{introduction::Guarded, quota::Quotas},
     route::{Route, Router},
     stores::{Stores, StoresError},
@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub slashes: EncodedSlashes,
     pub log_format: LogFormat,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// What nodes count in together.
+    pub shared: BTreeMap<StoreName, Arc<Store>>,
     /// What no client may say, and no log may show.
     pub guarded: Arc<Guarded>,
     /// What consumers have used and may use.
@@ -254,7 +256,9 @@ impl Live {
         let unchecked = unchecked.map(|u| format!("upstream `{}` was not checked yet", u.name()));
         let identities = self.stores.identities.load();
         let unasked = identities.unasked().map(|name| format!("the keys of identity `{name}` were not asked for yet"));
-        let unchecked: Vec<_> = unchecked.chain(unasked).collect();
+        let unreached = snapshot.shared.iter().filter(|(_, store)| !store.was_tried());
+        let unreached = unreached.map(|(name, _)| format!("store `{name}` was not asked yet"));
+        let unchecked: Vec<_> = unchecked.chain(unasked).chain(unreached).collect();
         let too_long = self.checking_since.get().is_some_and(|since| since.elapsed() >= FIRST_ROUND_MAX);
         self.checked.store(unchecked.is_empty() || too_long, Relaxed);
         if too_long && !unchecked.is_empty() {
@@ -336,6 +340,9 @@ impl Live {
 
     fn start_upstreams(&self, snapshot: &Snapshot) {
         snapshot.upstreams.values().for_each(|upstream| upstream.start(&self.stores.upstreams));
+        if self.runtime.get().is_some() {
+            snapshot.shared.values().for_each(Store::start);
+        }
     }
 
     fn retain(&self, snapshot: &Snapshot) {

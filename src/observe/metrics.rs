@@ -19,7 +19,8 @@ use super::{Record, access_log::Losses, process};
 use crate::{
     config::{self, policy::auth::Mode},
     exchange::Flag,
-    name::{ListenerName, RouteName, UpstreamName},
+    limit::fleet::Store,
+    name::{ListenerName, RouteName, StoreName, UpstreamName},
 };
 
 mod auth;
@@ -28,6 +29,7 @@ mod identity;
 mod limit;
 mod overload;
 mod route;
+mod store;
 
 pub(super) use self::family::{counters, gauges};
 pub use self::{
@@ -271,11 +273,12 @@ impl Metrics {
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
-    /// The text format, with the health of these endpoints, the figures of these identities, of limits and those of the process as of now.
+    /// The text format, with the health of these endpoints, the figures of these identities and stores, of limits and those of the process as of now.
     pub fn render<'a>(
         &self,
         endpoints: impl IntoIterator<Item = Endpoint<'a>>,
         identities: &[Identity<'a>],
+        stores: &[(&StoreName, &Store)],
         limiting: &Limiting,
     ) -> String {
         let mut families = self.registry.gather();
@@ -289,6 +292,7 @@ impl Metrics {
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
         families.extend(identity::families(identities));
+        families.extend(store::families(stores));
         families.extend(overload::families(limiting));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());

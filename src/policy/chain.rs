@@ -2,7 +2,7 @@
 //!
 //! A route switches policies on; it never orders them. Outward the order is the reverse of inward.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -29,8 +29,12 @@ use crate::{
     },
     exchange::{ByLimit, Facts, Held, Inbound, Stop},
     identity::{Consumers, Identities, signature::replay::Replays},
-    limit::{Counters, Verdict, overload::Guard},
-    name::{LimitName, RouteName},
+    limit::{
+        Counters, Verdict,
+        fleet::{Fleet, Store},
+        overload::Guard,
+    },
+    name::{LimitName, RouteName, StoreName},
     observe::metrics::Metrics,
 };
 
@@ -72,6 +76,9 @@ pub struct Ground<'a> {
     pub replays: &'a Arc<Replays>,
     /// What limits count.
     pub counters: &'a Arc<Counters>,
+    /// What of it other nodes count too.
+    pub fleet: &'a Fleet,
+    pub stores: &'a BTreeMap<StoreName, Arc<Store>>,
     pub quotas: &'a Arc<Quotas>,
     pub guard: &'a Arc<Guard>,
 }

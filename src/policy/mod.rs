@@ -20,6 +20,7 @@ pub mod rate_limit;
 pub mod quota;
 pub mod concurrency;
 pub mod limit_key;
+pub mod limit_store;
 pub mod limit_terms;
 pub mod limit_fields;
 

@@ -143,6 +143,14 @@ pub fn told(stop: &Stop) -> Told {
             "More is asked of the gateway than it can carry now.",
             F::Overloaded,
         ),
+        Stop::Uncounted => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "limits_unavailable",
+            "Service unavailable",
+            "Whether the request is within its limits could not be told now.",
+            F::Limited,
+        ),
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -304,6 +312,7 @@ impl Reply {
             Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
             Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(limited.retry_after))?,
             Stop::Overloaded(retry_after) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*retry_after))?,
+            Stop::Uncounted => reply.head.insert_header(header::RETRY_AFTER, RETRY_UNCOUNTED)?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
@@ -351,6 +360,9 @@ impl Reply {
         session.write_response_body(Some(self.body), true).await
     }
 }
+
+/// When to come again who could not be counted, in seconds: the least that can be said.
+const RETRY_UNCOUNTED: u64 = 1;
 
 /// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
 fn seconds_up(time: std::time::Duration) -> u64 {

@@ -180,7 +180,8 @@ fn exposition(live: &Live) -> String {
     let identities = live.stores().identities.load();
     let identities: Vec<_> = identities.statuses().map(|(name, status)| identity(name.as_str(), status)).collect();
     let limiting = metrics::Limiting { overload: live.stores().guard.status(), quotas: live.stores().ledger.status() };
-    live.stores().metrics.render(endpoints, &identities, &limiting)
+    let stores: Vec<_> = snapshot.shared.iter().map(|(name, store)| (name, &**store)).collect();
+    live.stores().metrics.render(endpoints, &identities, &stores, &limiting)
 }
 
 fn identity(name: &str, status: identities::Status) -> metrics::Identity<'_> {

@@ -73,6 +73,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Forbidden(None),
         Stop::Undecided,
         Stop::Limited(Limited { by: "rate_limit", retry_after: Duration::ZERO }),
+        Stop::Uncounted,
         Stop::Limited(Limited { by: "concurrency", retry_after: Duration::ZERO }),
         Stop::Limited(Limited { by: "quota", retry_after: Duration::ZERO }),
         Stop::Overloaded(Duration::ZERO),

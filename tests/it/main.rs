@@ -23,6 +23,8 @@ mod carried;
 mod edge_heads;
 mod edge_bodies;
 mod edge_limits;
+mod fleet_store;
+mod fleet;
 mod edge_proxied;
 mod edge_http2;
 mod hostile;

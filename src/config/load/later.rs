@@ -4,14 +4,7 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "policies.rate_limit.*.store",
-    "policies.rate_limit.*.sync",
-    "policies.rate_limit.*.on_store_failure",
-    "routes.*.policies.rate_limit.*.store",
-    "routes.*.policies.rate_limit.*.sync",
-    "routes.*.policies.rate_limit.*.on_store_failure",
     "cache",
-    "stores",
     "upstreams.*.discover",
     "upstreams.*.outlier",
     "upstreams.*.breaker",

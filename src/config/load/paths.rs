@@ -23,6 +23,9 @@ const FILES: &[&str] = &[
     "upstreams.*.tls.ca",
     "upstreams.*.tls.client_certificate.cert",
     "upstreams.*.tls.client_certificate.key",
+    "stores.*.redis.tls.ca",
+    "stores.*.redis.tls.client_certificate.cert",
+    "stores.*.redis.tls.client_certificate.key",
     "observe.access_log.path",
     "process.state",
 ];

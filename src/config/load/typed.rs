@@ -36,6 +36,7 @@ pub fn read(root: &Node) -> (Config, Vec<Problem>) {
         paths: sections.section("paths").unwrap_or_default(),
         observe: sections.section("observe").unwrap_or_default(),
         overload: sections.section("overload").unwrap_or_default(),
+        stores: sections.named("stores"),
         upstreams: sections.named("upstreams"),
         identity: sections.named("identity"),
         plans: sections.named("plans"),

@@ -10,7 +10,7 @@ use serde::{
 
 use super::auth::Mode;
 use crate::{
-    name::{LimitName, PlanName},
+    name::{LimitName, PlanName, StoreName},
     units::{Duration, Rate, some_positive, within},
 };
 
@@ -57,9 +57,43 @@ pub struct Limit {
     /// What a client is told of the limit, on every answer.
     #[serde(default)]
     pub headers: Told,
+    /// The store that counts for all nodes that have it. Absent: each node counts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreName>,
+    /// With a `store`: when it is asked. Default `exact`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Sync>,
+    /// With a `store`: what holds while it does not answer. Default `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_store_failure: Option<OnStoreFailure>,
     /// Whether to refuse, or only to count and log what would be refused.
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
     pub mode: Mode,
+}
+
+/// When a store is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sync {
+    /// About each request, which waits for the answer. All nodes together admit what the limit says.
+    #[default]
+    Exact,
+    /// Ahead: each node takes shares of what is left, and no request waits. Not for `leaky_bucket`. By how much nodes may admit more is said in
+    /// `docs/limits.md`.
+    Leased,
+}
+
+/// What holds while a store does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStoreFailure {
+    /// Each node counts for itself, to the whole limit.
+    #[default]
+    Local,
+    /// Every request passes.
+    Open,
+    /// Every request is answered with 503.
+    Closed,
 }
 
 /// Requests of one client that are looked at, before anything else is done for them. By a token bucket.

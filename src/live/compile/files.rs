@@ -20,8 +20,9 @@ fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
     let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
     let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
+    let of_stores = config.stores.values().flat_map(|store| store.redis.files()).cloned();
     let of_identities = config.identity.values().flat_map(config::Identity::files).cloned();
-    shown.chain(of_clients).chain(own).chain(of_upstreams).chain(of_identities)
+    shown.chain(of_clients).chain(own).chain(of_upstreams).chain(of_identities).chain(of_stores)
 }
 
 /// The identity of a configuration: what the files say, and what the files say that they name.

@@ -38,6 +38,8 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         counters: &Arc::default(),
         quotas: &Arc::default(),
         guard: &Arc::new(Guard::new(Settings::of(&Switch::Off, Threads::Auto))),
+        fleet: &crate::limit::fleet::Fleet::default(),
+        stores: &std::collections::BTreeMap::default(),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }

@@ -14,6 +14,7 @@ use super::{
     chain::{Ground, Scope},
     limit_fields::{self, Item},
     limit_key::{self, Knows, Place},
+    limit_store,
     limit_terms::{self, Places},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         problem::{Path, Problem},
     },
     exchange::{Facts, Inbound, Limited, Stop},
-    limit::{Counters, Id, Key, Local, Terms, Verdict, key::Parts},
+    limit::{self, Closed, Counted, Counter, Counters, Id, Key, Pending, Place as Counting, Terms, Verdict, fleet, key::Parts},
     name::{LimitName, PlanName},
     observe::metrics::LimitMetrics,
     units::Rate,
@@ -54,7 +55,7 @@ struct Limit {
 
 /// What is counted, and what is told of it.
 struct Budget {
-    local: Arc<Local>,
+    counter: Counter,
     /// What one request takes at most.
     most: u32,
     item: Item,
@@ -74,7 +75,16 @@ struct Taken {
     key: Key,
     /// Zero: nothing was taken, or it was given back.
     cost: u32,
+    /// Where it was.
+    counted: Counting,
     verdict: Verdict,
+}
+
+/// A limit whose store has to be asked. The places are those of the limit and of its budget.
+struct Waiting<'a> {
+    limit: usize,
+    budget: usize,
+    pending: Pending<'a>,
 }
 
 #[derive(Clone, Copy)]
@@ -128,29 +138,82 @@ impl RateLimit {
         Some((limit, limit.budgets.get(taken.budget)?))
     }
 
-    fn judge(&self, inbound: &Inbound<'_>, memo: &mut Memo) -> Result<(), Stop> {
-        let now = self.counters.now();
+    /// What can be said at once. Gives the limits whose stores have to be asked.
+    fn judge(&self, inbound: &Inbound<'_>, memo: &mut Memo, now: u64) -> Result<SmallVec<[Waiting<'_>; 1]>, Stop> {
+        let mut waiting = SmallVec::new();
         for (at, limit) in self.limits.iter().enumerate() {
-            let Err(stop) = self.ask(at, limit, inbound, memo, now) else { continue };
-            limit.metrics.refused();
-            let shadow = limit.mode == Mode::Shadow;
-            memo.refused = Some(Refused { limit: at, shadow });
-            if !shadow {
-                return Err(stop);
-            }
+            let said = self.ask(at, limit, inbound, memo, now).map(|pending| waiting.extend(pending));
+            self.judged(at, said, memo)?;
         }
-        Ok(())
+        Ok(waiting)
     }
 
     /// Asks one limit. Nothing says how often somebody without a plan may ask.
-    fn ask(&self, at: usize, limit: &Limit, inbound: &Inbound<'_>, memo: &mut Memo, now: u64) -> Result<(), Stop> {
-        let found = limit.choice.of(inbound.caller).and_then(|place| Some((place, limit.budgets.get(place)?)));
+    fn ask(
+        &self,
+        at: usize,
+        limit: &Limit,
+        inbound: &Inbound<'_>,
+        memo: &mut Memo,
+        now: u64,
+    ) -> Result<Option<Waiting<'_>>, Stop> {
+        let found = limit.choice.of(inbound.caller).and_then(|place| Some((place, self.limits.get(at)?.budgets.get(place)?)));
         let (place, budget) = found.ok_or(Stop::Forbidden(None))?;
         let key = self.counters.key(&limit.key, inbound);
         let cost = limit.cost.of_request(&inbound.head.headers, budget.most);
-        let verdict = budget.local.take(key, cost, now);
+        match budget.counter.try_take(key, || fleet::text(&limit.key, inbound), cost, now) {
+            Ok(counted) => memo.note([at, place], key, cost, counted).map(|()| None),
+            Err(pending) => Ok(Some(Waiting { limit: at, budget: place, pending })),
+        }
+    }
+
+    /// Asks the stores: those of limits in force together, then those on trial, whose refusal is nobody's else.
+    async fn hop(&self, waiting: SmallVec<[Waiting<'_>; 1]>, memo: &mut Memo, now: u64) -> Result<(), Stop> {
+        let Some(deadline) = waiting.first().map(|first| first.pending.deadline()) else { return Ok(()) };
+        let (enforced, tried): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| self.is_enforced(one.limit));
+        let mut groups = vec![enforced];
+        groups.extend(tried.into_iter().map(|one| vec![one]));
+        for group in groups.iter().filter(|group| !group.is_empty()) {
+            let pending: Vec<_> = group.iter().map(|one| one.pending.clone()).collect();
+            let counted = limit::take(&pending, now, deadline).await;
+            self.settle(group, counted, memo)?;
+        }
+        memo.taken.sort_by_key(|taken| taken.limit);
+        Ok(())
+    }
+
+    /// Notes all that was taken before it tells of the first refusal.
+    fn settle(&self, group: &[Waiting<'_>], counted: Vec<Result<Counted, Closed>>, memo: &mut Memo) -> Result<(), Stop> {
+        let mut stop = Ok(());
+        for (Waiting { limit, budget, pending }, counted) in group.iter().zip(counted) {
+            let said = match counted {
+                Ok(counted) => memo.note([*limit, *budget], pending.key, pending.cost, counted),
+                Err(Closed) => Err(Stop::Uncounted),
+            };
+            let judged = self.judged(*limit, said, memo);
+            stop = stop.and(judged);
+        }
+        stop
+    }
+
+    /// A refusal of a limit on trial is only noted.
+    fn judged(&self, at: usize, said: Result<(), Stop>, memo: &mut Memo) -> Result<(), Stop> {
+        let (Err(stop), Some(limit)) = (said, self.limits.get(at)) else { return Ok(()) };
+        limit.metrics.refused();
+        let shadow = limit.mode == Mode::Shadow;
+        memo.refused = Some(Refused { limit: at, shadow });
+        if shadow { Ok(()) } else { Err(stop) }
+    }
+
+    fn is_enforced(&self, at: usize) -> bool {
+        self.limits.get(at).is_some_and(|limit| limit.mode == Mode::Enforce)
+    }
+}
+
+impl Memo {
+    fn note(&mut self, [limit, budget]: [usize; 2], key: Key, cost: u32, (verdict, counted): Counted) -> Result<(), Stop> {
         let cost = if verdict.admitted { cost } else { 0 };
-        memo.taken.push(Taken { limit: at, budget: place, key, cost, verdict });
+        self.taken.push(Taken { limit, budget, key, cost, counted, verdict });
         match verdict.admitted {
             true => Ok(()),
             false => Err(Stop::Limited(Limited { by: NAME, retry_after: verdict.retry_after })),
@@ -162,7 +225,12 @@ impl Policy for RateLimit {
     type Memo = Memo;
 
     async fn request(&self, inbound: &mut Inbound<'_>, memo: &mut Memo) -> Result<(), Stop> {
-        self.judge(inbound, memo)?;
+        let now = self.counters.now();
+        let waiting = self.judge(inbound, memo, now)?;
+        if !waiting.is_empty() {
+            // Boxed, so that requests which ask no store do not carry its weight.
+            Box::pin(self.hop(waiting, memo, now)).await?;
+        }
         for taken in memo.taken.iter().filter(|taken| taken.verdict.admitted) {
             self.limits.get(taken.limit).inspect(|limit| limit.metrics.admitted(taken.verdict.wait));
         }
@@ -172,8 +240,8 @@ impl Policy for RateLimit {
     fn give_back(&self, memo: &mut Memo) {
         for taken in memo.taken.iter_mut().filter(|taken| taken.cost > 0) {
             let (Some((_, budget)), now) = (self.of(taken), self.counters.now()) else { continue };
-            budget.local.give_back(taken.key, taken.cost, taken.verdict.until, now);
-            (taken.cost, taken.verdict) = (0, budget.local.look(taken.key, now));
+            taken.verdict = budget.counter.give_back(taken.key, &taken.counted, taken.cost, &taken.verdict, now);
+            taken.cost = 0;
         }
     }
 
@@ -182,12 +250,12 @@ impl Policy for RateLimit {
             let Some((limit, budget)) = self.of(taken) else { continue };
             let Some(cost) = limit.cost.of_response(&head.headers) else { continue };
             let now = self.counters.now();
-            match cost {
-                0 => budget.local.give_back(taken.key, 1, taken.verdict.until, now),
-                cost => budget.local.charge(taken.key, cost - 1, now),
-            }
+            taken.verdict = match cost {
+                0 => budget.counter.give_back(taken.key, &taken.counted, 1, &taken.verdict, now),
+                cost => budget.counter.charge(taken.key, &taken.counted, cost - 1, &taken.verdict, now),
+            };
             // Of what comes after this head nothing is charged again.
-            (taken.cost, taken.verdict) = (0, budget.local.look(taken.key, now));
+            taken.cost = 0;
         }
         Ok(())
     }
@@ -215,6 +283,7 @@ impl Draft<'_> {
     fn limit(&self, auth: Option<&Auth>, problems: &mut Vec<Problem>) -> Option<Limit> {
         let mut found = Vec::new();
         limit_terms::refuse_idle(self.config, &self.path, &mut found);
+        limit_store::refuse(self.config, &self.path, self.ground, &mut found);
         let place = Place { route: self.ground.route, knows: Knows::By(auth) };
         let key = limit_key::compile(&self.config.key, self.config.ipv6_prefix, &self.path, place);
         let key = key.map_err(|more| found.extend(more)).ok();
@@ -266,8 +335,8 @@ impl Draft<'_> {
     fn budget(&self, plan: Option<PlanName>, terms: &Terms) -> Budget {
         let limit = Some(self.name.clone());
         let id = Id { policy: NAME, route: self.scope.route(self.ground), limit, plan };
-        let local = self.ground.counters.local(&id, terms);
-        Budget { local, most: terms.most(), item: Item::new(self.name.as_str(), self.config.headers, terms) }
+        let counter = limit_store::counter(self.config, &id, terms, self.ground);
+        Budget { counter, most: terms.most(), item: Item::new(self.name.as_str(), self.config.headers, terms) }
     }
 }
 

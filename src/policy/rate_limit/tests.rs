@@ -29,6 +29,8 @@ fn compiled(yaml: &str, auth: Option<&str>, counters: &Arc<Counters>) -> Result<
         counters,
         quotas: &Arc::default(),
         guard: &Arc::new(Guard::new(Settings::of(&Switch::Off, Threads::Auto))),
+        fleet: &crate::limit::fleet::Fleet::default(),
+        stores: &std::collections::BTreeMap::default(),
     };
     let auth = auth.map(|auth| serde_yaml::from_str(auth).unwrap());
     let path = Path::root().key("policies").key("rate_limit");

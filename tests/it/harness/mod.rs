@@ -17,6 +17,7 @@ pub mod ocsp;
 pub mod origin;
 pub mod port;
 pub mod reception;
+pub mod redis;
 pub mod issuer;
 pub mod tool;
 pub mod wire;
