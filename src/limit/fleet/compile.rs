@@ -86,7 +86,8 @@ fn tls_of(config: &store::Tls, at: &Path, problems: &mut Vec<Problem>) -> Tls {
     Tls { ca, client }
 }
 
+/// What was read a moment ago can be gone by now.
 fn text(file: &FilePath, at: &Path, problems: &mut Vec<Problem>) -> Option<Vec<u8>> {
-    let read = std::fs::read(file);
-    read.map_err(|error| problems.push(Problem::error(at.clone(), format!("`{}` cannot be read: {error}", file.display())))).ok()
+    let gone = |source| certs::CertError::Unreadable { path: file.into(), source }.problem(at.clone());
+    std::fs::read(file).map_err(|error| problems.push(gone(error))).ok()
 }
