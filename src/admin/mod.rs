@@ -33,10 +33,13 @@ pub struct Gateway {
     /// Loads the configuration anew: the new generation, or the mistakes as text.
     pub reload: Box<dyn Fn() -> Result<u64, String> + Send + Sync>,
     /// What a consumer has used of quota and rate limits. `None`: there is no such consumer.
-    pub limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
+    pub limits: OfConsumer,
     /// Forgets it, and gives what there is then.
-    pub reset_limits: Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>,
+    pub reset_limits: OfConsumer,
 }
+
+/// What is told of the consumer of a name.
+pub type OfConsumer = Box<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>;
 
 /// The active configuration and how it came about.
 #[derive(Clone, Debug)]
