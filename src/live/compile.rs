@@ -1,17 +1,14 @@
 //! From a configuration to a snapshot: every regex, template, header and handle is built here, and what cannot be enforced is
 //! refused.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Snapshot;
 use crate::{
     caller::Plan,
     certs,
     config::{
-        self, Config,
+        self,
         address::ListenAddress,
         consumer::Credential,
         load::Loaded,
@@ -36,10 +33,11 @@ use crate::{
 };
 
 mod files;
+mod restart;
 mod stores;
 mod tls;
 
-pub use files::watched;
+pub use self::{files::watched, restart::waits_for_restart};
 
 /// A snapshot that is not in force yet.
 pub struct Candidate {
@@ -88,40 +86,6 @@ pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result
             Ok(candidate)
         }
         _ => Err(compiler.problems),
-    }
-}
-
-/// Keys whose value differs between what the process was started with and what it should be now, and that only a restart changes.
-pub fn waits_for_restart(started: &Config, now: &Config) -> Vec<String> {
-    let mut waits: Vec<String> = started
-        .listeners
-        .keys()
-        .chain(now.listeners.keys())
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .filter(|name| !is_same_listener(started.listeners.get(*name), now.listeners.get(*name)))
-        .map(|name| format!("listeners.{name}"))
-        .collect();
-    let (log, log_now) = (&started.observe.access_log, &now.observe.access_log);
-    let sections = [
-        ("admin", started.admin != now.admin),
-        ("process.threads", started.process.threads != now.process.threads),
-        ("process.state", started.process.state != now.process.state),
-        ("observe.access_log.path", log.path != log_now.path),
-        ("observe.access_log.queue", log.queue != log_now.queue),
-        ("observe.metrics", started.observe.metrics != now.observe.metrics),
-    ];
-    waits.extend(sections.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()));
-    waits
-}
-
-/// What a TLS listener says of TLS changes without a restart; whether it has TLS, and all the rest, does not.
-fn is_same_listener(started: Option<&config::Listener>, now: Option<&config::Listener>) -> bool {
-    match (started, now) {
-        (Some(started), Some(now)) if started.tls.is_some() == now.tls.is_some() => {
-            *started == config::Listener { tls: started.tls.clone(), ..now.clone() }
-        }
-        _ => false,
     }
 }
 

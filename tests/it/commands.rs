@@ -264,7 +264,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         ("routes: { a: { timeouts: { request: 10 }, to: { respond: {} } } }", "request"),
         ("routes: { a: { to: { respond: {}, redirect: { location: / } } } }", "exactly one"),
         ("identity: { a: {} }", "exactly one"),
-        ("stores: {}", "stores"),
+        ("stores: { a: {} }", "stores.a"),
         ("routes: { a: { policies: { auth: {} }, to: { respond: {} } } }", "auth"),
         ("admin: { token: \"${env:BANYAN_TEST_NOT_SET}\" }", "BANYAN_TEST_NOT_SET"),
         ("routes: { a: &a { to: { respond: {} } }, a: { to: { respond: {} } } }", "`a`"),
