@@ -7,6 +7,10 @@ use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use self::percent::Percent;
+
+mod percent;
+
 /// A length of time: `500ms`, `10s`, `5m`, `1h`, `1d`. Decimals are allowed: `0.5ms`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Duration(std::time::Duration);

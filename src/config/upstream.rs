@@ -5,8 +5,15 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Unexpected};
 
+pub use self::{
+    condition::Condition,
+    retries::{Backoff, Budget, Retries},
+};
 use super::address::{ADDRESS, socket};
 use crate::units::{Duration, positive, some_positive, within};
+
+mod condition;
+mod retries;
 
 /// A service: its endpoints and how they are reached.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -33,6 +40,9 @@ pub struct Upstream {
     /// Active health checks: an endpoint that fails them gets no traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Which requests are tried again, and how often.
+    #[serde(default)]
+    pub retries: Retries,
 }
 
 /// One address of a service: `127.0.0.1:9001`, or with a weight `{ address: 127.0.0.1:9001, weight: 3 }`.

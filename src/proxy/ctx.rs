@@ -62,7 +62,7 @@ pub struct Tries {
     pub lease: Option<Lease>,
     /// Where the first try goes.
     pub first: Option<Box<HttpPeer>>,
-    /// Endpoints that could not be reached.
+    /// Endpoints that were asked in vain.
     pub tried: Tried,
     pub count: u8,
     pub fault: Option<UpstreamFault>,
@@ -79,6 +79,19 @@ pub struct Tries {
     pub upgrades: bool,
     /// The response head came.
     pub head_came: bool,
+    /// The answer that came is given up for another try.
+    pub again: bool,
+    /// How long to wait before the next try.
+    pub pause: Duration,
+}
+
+impl Tries {
+    /// The try is over: another goes elsewhere, if there is an elsewhere.
+    pub fn leave(&mut self) {
+        if let Some(lease) = &self.lease {
+            self.tried.push(lease.address());
+        }
+    }
 }
 
 impl Ctx {

@@ -11,11 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use pingora_core::{
-    Error, ErrorType,
-    protocols::Digest,
-    upstreams::peer::{HttpPeer, Peer},
-};
+use pingora_core::{Error, ErrorType, protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -34,9 +30,10 @@ use crate::{
     reply::Reply,
     route::Route,
     stores::Stores,
-    upstream::EffectiveTimeouts,
+    upstream::{EffectiveTimeouts, Ended},
 };
 
+mod again;
 mod client;
 pub mod ctx;
 pub mod facts;
@@ -49,9 +46,6 @@ mod hold;
 mod log;
 mod time;
 mod upgrade;
-
-/// Most tries to connect for one request: the first, and others on other endpoints.
-const TRIES_MAX: u8 = 3;
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -271,24 +265,28 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
-            None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
+            None => {
+                let pause = std::mem::take(&mut ctx.tries.pause);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                self.pick(session, ctx).map_err(|stop| stopped(ctx, stop))
+            }
         }
     }
 
-    fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
         let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
         match &mut ctx.tries.lease {
             // The endpoint had no more time than was left of the request's.
             Some(_) if late && fault == UpstreamFault::ConnectTimeout => ctx.stopped = Some(Stop::RequestTimeout),
-            Some(lease) => lease.report(Err(fault)),
+            Some(lease) => lease.report(Ended::NoConnection),
             None => {}
         }
-        if let Some(address) = peer.address().as_inet() {
-            ctx.tries.tried.push(*address);
-        }
-        error.set_retry(ctx.tries.count < TRIES_MAX && !late);
+        ctx.tries.leave();
+        error.set_retry(!late && again::decide(session, ctx, Ended::NoConnection));
         error
     }
 
@@ -367,6 +365,12 @@ impl ProxyHttp for Gateway {
         if framing::is_strange(head) {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
+        if let Some(lease) = &mut ctx.tries.lease {
+            lease.report(Ended::Answered(head.status.as_u16()));
+        }
+        if let Some(error) = again::instead_of(head.status, session, ctx) {
+            return Err(error);
+        }
         ctx.clock.head_came();
         ctx.tries.head_came = true;
         ctx.tries.first_byte = ctx.tries.sent.map(|sent| sent.elapsed());
@@ -436,21 +440,25 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         ctx.clock.end_try();
+        if std::mem::take(&mut ctx.tries.again) {
+            error.set_retry(true);
+            return error;
+        }
         let told = head::is_sent(session);
         if *error.esource() == pingora_core::ErrorSource::Upstream {
             ctx.tries.fault = match ctx.clock.expired() {
                 Some(expired) => fault::of_silence(expired),
                 None => Some(fault::upstream(&error, told)),
             };
-            if let (Some(lease), Some(fault)) = (&mut ctx.tries.lease, ctx.tries.fault) {
-                lease.report(Err(fault));
-            }
         }
-        let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if told || !replayable || ctx.clock.expired().is_some() || ctx.stopped.is_some() {
-            error.set_retry(false);
-        } else {
-            error.retry.decide_reuse(reused);
+        let ended = again::ended(&error, ctx, told);
+        if let (Some(lease), Some(ended)) = (&mut ctx.tries.lease, ended) {
+            lease.report(ended);
+        }
+        ctx.tries.leave();
+        match again::is_downgrade(&error) {
+            true => error.retry.decide_reuse(reused),
+            false => error.set_retry(ended.is_some_and(|ended| again::decide(session, ctx, ended))),
         }
         error
     }
@@ -490,8 +498,8 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Self::CTX) {
         ctx.clock.stop();
-        log::write(&self.stores, session, error, ctx);
+        log::write(&self.stores, session, ctx);
     }
 }

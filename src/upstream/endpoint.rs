@@ -13,10 +13,9 @@ use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
-use super::{announce::Announcer, health::Health};
+use super::{announce::Announcer, ended::Ended, health::Health};
 use crate::{
     config::{route::RouteTimeouts, upstream::Timeouts},
-    exchange::UpstreamFault,
     proxy_protocol::Addresses,
 };
 
@@ -132,9 +131,17 @@ impl Tried {
     pub fn contains(&self, address: &SocketAddr) -> bool {
         self.0.contains(address)
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Endpoint {
+    pub fn takes_traffic(&self) -> bool {
+        self.weight > 0 && self.health.is_healthy()
+    }
+
     /// Notes that its health has turned.
     pub fn turned(&self, healthy: bool) {
         let [to_healthy, to_unhealthy] = &self.load.turned;
@@ -184,9 +191,9 @@ impl Lease {
         peer
     }
 
-    /// Says how the try went.
-    pub fn report(&mut self, outcome: Result<(), UpstreamFault>) {
-        if outcome.is_err() {
+    /// Says how the try went. After its answer it may still come to a bad end.
+    pub fn report(&mut self, ended: Ended) {
+        if !matches!(ended, Ended::Answered(_)) {
             self.endpoint.load.faults.fetch_add(1, Ordering::Relaxed);
         }
     }

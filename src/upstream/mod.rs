@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -30,11 +31,19 @@ use crate::{
 mod announce;
 mod balance;
 pub mod client;
+mod budget;
+mod ended;
 mod endpoint;
 mod health;
+mod retry;
 mod rules;
+mod sliding;
 
-pub use self::endpoint::{EffectiveTimeouts, EndpointView, Lease, Tried};
+pub use self::{
+    ended::Ended,
+    endpoint::{EffectiveTimeouts, EndpointView, Lease, Tried},
+    retry::{Retries, Situation, Verdict},
+};
 
 /// A service, compiled: how it is reached and which of its endpoints is next.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub struct Upstream {
     config: config::Upstream,
     client: Client,
     pool: Arc<Pool>,
+    retries: Retries,
+    epoch: Instant,
     checking: OnceLock<Checking>,
 }
 
@@ -59,8 +70,18 @@ struct Pool {
 
 /// What outlives reloads: the running upstreams by name, with the state of their endpoints. A reload that touches nothing of an
 /// upstream changes nothing of it.
-#[derive(Debug, Default)]
-pub struct States(Mutex<HashMap<UpstreamName, Weak<Upstream>>>);
+#[derive(Debug)]
+pub struct States {
+    running: Mutex<HashMap<UpstreamName, Weak<Upstream>>>,
+    /// From when the times of what they keep are counted.
+    epoch: Instant,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        Self { running: Mutex::default(), epoch: Instant::now() }
+    }
+}
 
 /// The task that checks an upstream's endpoints. Ends when this is dropped.
 #[derive(Debug)]
@@ -85,11 +106,11 @@ impl Upstream {
         let Some(client) = client.filter(|_| problems.is_empty()) else { return Err(problems) };
         match states.running(name) {
             Some(running) if running.config == *config && running.client.is_same(&client) => Ok(running),
-            running => Ok(Arc::new(Self::new(name, config, client, running.as_deref()))),
+            running => Ok(Arc::new(Self::new(name, config, client, running.as_deref(), states.epoch))),
         }
     }
 
-    fn new(name: &UpstreamName, config: &config::Upstream, client: Client, before: Option<&Self>) -> Self {
+    fn new(name: &UpstreamName, config: &config::Upstream, client: Client, before: Option<&Self>, epoch: Instant) -> Self {
         let endpoints = config.endpoints.iter().map(|endpoint| {
             let (load, health) = before.map_or_else(Default::default, |before| before.known(endpoint.address, config, &client));
             Arc::new(Endpoint {
@@ -103,7 +124,8 @@ impl Upstream {
             })
         });
         let pool = Arc::new(Pool::new(endpoints.collect()));
-        Self { name: name.clone(), config: config.clone(), client, pool, checking: OnceLock::new() }
+        let retries = Retries::new(&config.retries, before.map(|before| &before.retries));
+        Self { name: name.clone(), config: config.clone(), client, pool, retries, epoch, checking: OnceLock::new() }
     }
 
     /// What is known of an address. Its health counts only if it would be checked in the same way.
@@ -132,15 +154,42 @@ impl Upstream {
         }
     }
 
-    /// Leases the endpoint whose turn it is.
+    /// Leases the endpoint whose turn it is; one that was tried only if there is no other.
     ///
     /// # Errors
-    /// `NoEndpoint` if all that have weight are unhealthy or were tried.
+    /// `NoEndpoint` if all that have weight are unhealthy.
     pub fn pick(&self, tried: &Tried) -> Result<Lease, UpstreamFault> {
+        if tried.is_empty() {
+            self.retries.begin(self.now());
+        }
+        self.next(tried).or_else(|| self.next(&Tried::default())).ok_or(UpstreamFault::NoEndpoint)
+    }
+
+    fn next(&self, tried: &Tried) -> Option<Lease> {
         let turns = self.pool.turns.load();
         let mut round = turns.round(&self.pool.cursor).filter_map(|position| self.pool.endpoints.get(position));
         let free = round.find(|endpoint| endpoint.health.is_healthy() && !tried.contains(&endpoint.address));
-        free.map(|endpoint| Lease::of(endpoint.clone())).ok_or(UpstreamFault::NoEndpoint)
+        free.map(|endpoint| Lease::of(endpoint.clone()))
+    }
+
+    /// Whether there is an endpoint that takes traffic and is none of these.
+    pub fn has_other_than(&self, tried: &Tried) -> bool {
+        self.pool.endpoints.iter().any(|endpoint| endpoint.takes_traffic() && !tried.contains(&endpoint.address))
+    }
+
+    /// Whether there is an endpoint that takes traffic.
+    pub fn can_be_asked(&self) -> bool {
+        self.has_other_than(&Tried::default())
+    }
+
+    /// Which requests are tried again.
+    pub fn retries(&self) -> &Retries {
+        &self.retries
+    }
+
+    /// Nanoseconds of the clock that all upstreams share.
+    pub fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
     }
 
     pub fn name(&self) -> &UpstreamName {
@@ -201,17 +250,20 @@ fn turns_of(endpoints: &[Arc<Endpoint>]) -> Turns {
 impl States {
     /// The upstream that runs under this name.
     fn running(&self, name: &UpstreamName) -> Option<Arc<Upstream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)?.upgrade()
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(name)?.upgrade()
     }
 
     /// Makes an upstream the running one. Gives the one that it takes the place of.
     fn replace(&self, upstream: &Arc<Upstream>) -> Option<Arc<Upstream>> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, upstream| upstream.strong_count() > 0);
         let before = running.insert(upstream.name.clone(), Arc::downgrade(upstream))?.upgrade()?;
         (!Arc::ptr_eq(&before, upstream)).then_some(before)
     }
 }
+
+#[cfg(test)]
+mod race;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,6 @@ const KEYS: &[&str] = &[
     "upstreams.*.discover",
     "upstreams.*.outlier",
     "upstreams.*.breaker",
-    "upstreams.*.retries",
     "upstreams.*.limits",
     "upstreams.*.health.grpc",
     "upstreams.*.balance.hash",
