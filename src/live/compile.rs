@@ -23,7 +23,7 @@ use crate::{
     },
     identity::{Consumers, Identities, identities::Identity},
     name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName},
-    origin::{Origin, Redirect, Respond, Rewrite, Split},
+    origin::{Origin, Redirect, Respond, Rewrite, Split, faults::Faults},
     policy::{
         auth,
         chain::{Chain, Ground},
@@ -339,10 +339,13 @@ impl Compiler<'_> {
             None => Ok(Rewrite::default()),
         };
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
+        let faults = route.faults.as_ref().map(|faults| Faults::compile(faults, &at.key("faults"))).transpose();
+        let faults = faults.map_err(|found| problems.push(found)).ok().flatten();
         match (chain, origin, rewrite) {
             (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
                 name: name.clone(),
                 timeouts: route.timeouts,
+                faults,
                 metrics: self.stores.metrics.route(name),
                 upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
                 chain,
@@ -432,6 +435,7 @@ impl Compiler<'_> {
             Ok(chain) => Some(Route {
                 name,
                 timeouts: config::route::RouteTimeouts::default(),
+                faults: None,
                 metrics: self.stores.metrics.no_route(),
                 upstreams: Box::default(),
                 chain,

@@ -50,8 +50,28 @@ pub fn instead_of(status: StatusCode, session: &Session, ctx: &mut Ctx) -> Optio
     })
 }
 
+/// What follows a try that failed after its connection was there: said to the endpoint, to Pingora, and noted.
+pub fn or_over(session: &Session, ctx: &mut Ctx, error: &mut Error, reused: bool) {
+    let told = head::is_sent(session);
+    if *error.esource() == ErrorSource::Upstream {
+        ctx.tries.fault = match ctx.clock.expired() {
+            Some(expired) => fault::of_silence(expired),
+            None => Some(fault::upstream(error, told)),
+        };
+    }
+    let ended = ended(error, ctx, told);
+    if let (Some(lease), Some(ended)) = (&mut ctx.tries.lease, ended) {
+        lease.report(ended);
+    }
+    ctx.tries.leave();
+    match is_downgrade(error) {
+        true => error.retry.decide_reuse(reused),
+        false => error.set_retry(ended.is_some_and(|ended| decide(session, ctx, ended))),
+    }
+}
+
 /// How a try ended that failed after its connection was there. `None`: that says nothing of the service.
-pub fn ended(error: &Error, ctx: &Ctx, told: bool) -> Option<Ended> {
+fn ended(error: &Error, ctx: &Ctx, told: bool) -> Option<Ended> {
     match (ctx.clock.expired(), error.esource()) {
         (Some(Expired::Response | Expired::Request | Expired::Idle), _) => Some(Ended::Late),
         (Some(Expired::Upload | Expired::Call), _) => None,
@@ -67,6 +87,6 @@ fn is_untouched(error: &Error) -> bool {
 }
 
 /// Whether the try failed by the protocol that was spoken: Pingora has decided what follows.
-pub fn is_downgrade(error: &Error) -> bool {
+fn is_downgrade(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::H2Downgrade | ErrorType::InvalidH2)
 }

@@ -22,7 +22,7 @@ use crate::{
     reply::{self, Told},
     route::Route,
     stores::Carried,
-    upstream::{EffectiveTimeouts, Lease, Tried, Upstream},
+    upstream::{EffectiveTimeouts, Lease, Place, Tried, Upstream},
 };
 
 /// One request, from its head to its log line.
@@ -60,6 +60,8 @@ pub struct Ctx {
 pub struct Tries {
     pub upstream: Option<Arc<Upstream>>,
     pub lease: Option<Lease>,
+    /// Among the requests that the service works on, until this one is over.
+    pub place: Option<Place>,
     /// Where the first try goes.
     pub first: Option<Box<HttpPeer>>,
     /// Endpoints that were asked in vain.

@@ -46,6 +46,7 @@ mod hold;
 mod log;
 mod time;
 mod upgrade;
+mod wait;
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -173,7 +174,8 @@ impl Gateway {
         if ctx.clock.left().is_some_and(|left| left.is_zero()) {
             return Err(Stop::RequestTimeout);
         }
-        let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
+        let wish = upstream.wish(&session.req_header().headers, facts, &ctx.caller);
+        let lease = upstream.pick(&ctx.tries.tried, &wish).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
         let mut peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
@@ -226,6 +228,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
         let led = match self.admit(session, ctx).await {
+            Ok(()) if ctx.route.as_ref().is_some_and(|route| route.faults.is_some()) => {
+                Box::pin(wait::befall(session, ctx)).await.and_then(|()| self.lead(ctx))
+            }
             Ok(()) => self.lead(ctx),
             Err(stop) => Err(stop),
         };
@@ -250,7 +255,8 @@ impl ProxyHttp for Gateway {
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
-        match self.pick(session, ctx) {
+        let entered = if wait::is_limited(ctx) { Box::pin(wait::enter(ctx)).await } else { Ok(()) };
+        match entered.and_then(|()| self.pick(session, ctx)) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
                 Ok(true)
@@ -266,10 +272,7 @@ impl ProxyHttp for Gateway {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
             None => {
-                let pause = std::mem::take(&mut ctx.tries.pause);
-                if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
-                }
+                wait::pause(std::mem::take(&mut ctx.tries.pause)).await;
                 self.pick(session, ctx).map_err(|stop| stopped(ctx, stop))
             }
         }
@@ -381,6 +384,7 @@ impl ProxyHttp for Gateway {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             head::strip_hop_by_hop(head);
         }
+        head::keep_session(head, ctx);
         // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
         if head.version < Version::HTTP_11 {
             head.set_version(Version::HTTP_11);
@@ -444,22 +448,7 @@ impl ProxyHttp for Gateway {
             error.set_retry(true);
             return error;
         }
-        let told = head::is_sent(session);
-        if *error.esource() == pingora_core::ErrorSource::Upstream {
-            ctx.tries.fault = match ctx.clock.expired() {
-                Some(expired) => fault::of_silence(expired),
-                None => Some(fault::upstream(&error, told)),
-            };
-        }
-        let ended = again::ended(&error, ctx, told);
-        if let (Some(lease), Some(ended)) = (&mut ctx.tries.lease, ended) {
-            lease.report(ended);
-        }
-        ctx.tries.leave();
-        match again::is_downgrade(&error) {
-            true => error.retry.decide_reuse(reused),
-            false => error.set_retry(ended.is_some_and(|ended| again::decide(session, ctx, ended))),
-        }
+        again::or_over(session, ctx, &mut error, reused);
         error
     }
 

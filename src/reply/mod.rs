@@ -134,6 +134,14 @@ pub fn told(stop: &Stop) -> Told {
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
+        Stop::Mishap(status) => told(
+            *status,
+            14,
+            "fault_injected",
+            "Failure on purpose",
+            "This failure was made on purpose, to see what follows from it.",
+            F::FaultInjected,
+        ),
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -241,7 +249,28 @@ fn upstream_told(fault: UpstreamFault) -> Told {
             "The service's answer was not understood.",
             F::UpstreamProtocol,
         ),
+        UpstreamFault::Broken(_) => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "circuit_open",
+            "Service unavailable",
+            "The service fails too often, so it is left alone for a while.",
+            F::UpstreamOverflow,
+        ),
+        UpstreamFault::Full => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "upstream_full",
+            "Service unavailable",
+            "The service has as much to do as it may have.",
+            F::UpstreamOverflow,
+        ),
     }
+}
+
+/// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
+fn seconds_up(time: std::time::Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// The answer to a head that goes no further than the edge, as it goes over an HTTP/1.1 connection that ends with it.
@@ -286,6 +315,8 @@ impl Reply {
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
+            Stop::Upstream(UpstreamFault::Broken(left)) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*left))?,
+            Stop::Upstream(UpstreamFault::Full) => reply.head.insert_header(header::RETRY_AFTER, 1_u64)?,
             _ => {}
         }
         Ok(reply)

@@ -26,7 +26,7 @@ impl Ended {
     /// `None`: there was no try.
     pub const fn of(fault: UpstreamFault) -> Option<Self> {
         match fault {
-            UpstreamFault::NoEndpoint => None,
+            UpstreamFault::NoEndpoint | UpstreamFault::Broken(_) | UpstreamFault::Full => None,
             UpstreamFault::Connect | UpstreamFault::ConnectTimeout | UpstreamFault::Tls => Some(Self::NoConnection),
             UpstreamFault::ResponseTimeout | UpstreamFault::IdleTimeout => Some(Self::Late),
             UpstreamFault::Reset | UpstreamFault::Protocol => Some(Self::Reset),

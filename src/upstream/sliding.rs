@@ -55,7 +55,6 @@ impl Sliding {
         words.filter(|word| self.is_near(*word, tick)).map(count_of).sum()
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the breaker"))]
     /// Forgets everything. What is added meanwhile may be forgotten too.
     pub fn clear(&self) {
         for cell in &self.cells {

@@ -50,6 +50,8 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Fault::IdleTimeout,
         Fault::Reset,
         Fault::Protocol,
+        Fault::Broken(std::time::Duration::ZERO),
+        Fault::Full,
     ];
     let others = [
         Stop::Malformed("a rule"),
@@ -72,6 +74,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Forbidden(None),
         Stop::Undecided,
         Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),
+        Stop::Mishap(http::StatusCode::SERVICE_UNAVAILABLE),
         Stop::RequestTimeout,
         Stop::ClientTimeout,
         Stop::Fault(std::io::Error::other("of ours").into()),

@@ -9,11 +9,9 @@ const KEYS: &[&str] = &[
     "cache",
     "stores",
     "upstreams.*.discover",
-    "upstreams.*.outlier",
-    "upstreams.*.breaker",
-    "upstreams.*.limits",
+    "upstreams.*.breaker.per_endpoint",
+    "upstreams.*.breaker.fallback",
     "upstreams.*.health.grpc",
-    "upstreams.*.balance.hash",
     "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
@@ -21,7 +19,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// Words that are not built yet, by the key that will take them.
-const WORDS: &[(&str, &[&str])] = &[("upstreams.*.balance", &["least_requests", "peak_ewma", "random"])];
+const WORDS: &[(&str, &[&str])] = &[];
 
 /// Policies that are not built yet, for the gateway and for a route.
 const POLICIES: &[&str] =

@@ -66,7 +66,7 @@ impl Default for Backoff {
     }
 }
 
-/// How many tries after the first all requests together may take: `20%`, or `{ share: 20%, floor: 3 }`.
+/// How many tries after the first all requests together may take: `20%`, or `{ share: 20%, floor: 10 }`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[schemars(with = "BudgetForm")]
 pub struct Budget {
@@ -80,7 +80,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { share: Percent::of(20), floor: 3, window: Duration::from_secs(1) }
+        Self { share: Percent::of(20), floor: 10, window: Duration::from_secs(1) }
     }
 }
 
@@ -99,7 +99,7 @@ enum BudgetForm {
 struct BudgetBody {
     /// Share of the requests. Default 20%.
     share: Percent,
-    /// So many a second are allowed however few requests there are. Default 3.
+    /// So many a second are allowed however few requests there are. Default 10.
     floor: u32,
     /// Time over which requests and tries are counted, 100ms to 1m. Longer lets more be tried again at once. Default 1s.
     #[serde(deserialize_with = "window")]
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for Budget {
         impl<'de> de::Visitor<'de> for Form {
             type Value = Budget;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a share with its unit such as `20%`, or `{ share: 20%, floor: 3, window: 1s }`")
+                f.write_str("a share with its unit such as `20%`, or `{ share: 20%, floor: 10, window: 1s }`")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Budget, E> {
                 let share = text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
