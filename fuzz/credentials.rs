@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use banyan::caller::ClaimPath;
 use banyan::identity::{
-    claim::ClaimPath,
     fields::Forward,
     jwt::{Jwt, Key, KeySet, Keys, Rules, key::Material},
     signature::{self, Message, Nonce, key::Algorithm as SigningAlgorithm, key::Key as SigningKey, replay::Replays},

@@ -1,17 +1,31 @@
 //! Who calls: what authentication found out about a request, for the policies after it, the service and the log.
 
+mod claim;
+
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use crate::name::{ConsumerName, GroupName};
+pub use self::claim::ClaimPath;
+use crate::name::{ConsumerName, GroupName, PlanName};
 
 /// Someone who calls, as the configuration knows them. Compiled once, shared by all of its requests.
 #[derive(PartialEq, Debug)]
 pub struct Consumer {
     pub name: ConsumerName,
+    /// Its place among the consumers of the configuration, by which what is kept of each is found.
+    pub index: usize,
     pub groups: Arc<Groups>,
+    pub plan: Option<Arc<Plan>>,
+}
+
+/// What consumers may use. Those of one plan share it.
+#[derive(PartialEq, Debug)]
+pub struct Plan {
+    pub name: PlanName,
+    /// Its place among the plans of the configuration, by which limits find what it allows.
+    pub index: usize,
 }
 
 /// The groups of a consumer. Consumers of the same groups share them.
@@ -57,6 +71,21 @@ pub fn words(value: &Value) -> Box<[Box<str>]> {
     }
 }
 
+/// What tells one credential from another of its scheme, and is no secret: the first half of a digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credential([u8; 16]);
+
+impl Credential {
+    pub fn new(digest: &[u8; 32]) -> Self {
+        let (halves, _) = digest.as_chunks();
+        Self(halves.first().copied().unwrap_or_default())
+    }
+
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
 /// Header fields by which a service is told of its caller.
 pub type Fields = Arc<[(HeaderName, HeaderValue)]>;
 
@@ -67,6 +96,8 @@ pub struct Caller {
     /// The scheme that vouches for it, as the file calls it. Absent: nobody was asked, or nobody could tell.
     pub scheme: Option<&'static str>,
     pub claims: Option<Arc<Claims>>,
+    /// Which of the consumer's credentials it was, if its claims do not tell.
+    pub credential: Option<Credential>,
     /// What the service is told beside the consumer and its groups.
     pub fields: Option<Fields>,
     /// The last refusal of the request: one that only the log was told of too.
@@ -77,6 +108,11 @@ impl Caller {
     /// A consumer that a scheme vouches for.
     pub fn consumer(scheme: &'static str, consumer: Arc<Consumer>) -> Self {
         Self { consumer: Some(consumer), scheme: Some(scheme), ..Self::default() }
+    }
+
+    /// The same, by a credential of this digest.
+    pub fn known_by(scheme: &'static str, consumer: Arc<Consumer>, digest: &[u8; 32]) -> Self {
+        Self { credential: Some(Credential::new(digest)), ..Self::consumer(scheme, consumer) }
     }
 }
 

@@ -120,6 +120,10 @@ pub enum Stop {
     Login(LoginFault),
     /// Who calls may not do this; the challenge says what would be needed, if that helps (RFC 6750 §3.1).
     Forbidden(Option<HeaderValue>),
+    /// A limit says that it is too much.
+    Limited(Limited),
+    /// There is more to carry than can be; when it may be tried again.
+    Overloaded(Duration),
     /// The service could not be used.
     Upstream(UpstreamFault),
     /// A failure made on purpose, with this status.
@@ -137,6 +141,25 @@ pub enum Stop {
 pub struct Relayed {
     pub status: StatusCode,
     pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A limit that is used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limited {
+    /// The policy that limits, as the file calls it.
+    pub by: &'static str,
+    /// When the same may be asked again.
+    pub retry_after: Duration,
+}
+
+/// The limit that refused a request, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ByLimit<'a> {
+    pub policy: &'static str,
+    /// Its name, where the policy has several.
+    pub limit: Option<&'a str>,
+    /// Only noted: the limit is in its trial.
+    pub shadow: bool,
 }
 
 /// Where a browser is sent, and what it keeps.
@@ -214,13 +237,17 @@ pub enum Flag {
     ClientProtocol,
     /// `PR`: a policy refused it.
     PolicyRefused,
+    /// `RL`: a limit refused it.
+    Limited,
+    /// `OM`: shed by the guard against overload.
+    Overloaded,
     /// `LF`: a fault of the gateway.
     LocalFault,
 }
 
 impl Flag {
     /// Every flag, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::None,
         Self::NoRoute,
         Self::NoEndpoint,
@@ -235,6 +262,8 @@ impl Flag {
         Self::ClientGone,
         Self::ClientProtocol,
         Self::PolicyRefused,
+        Self::Limited,
+        Self::Overloaded,
         Self::LocalFault,
     ];
 
@@ -254,6 +283,8 @@ impl Flag {
             Self::ClientGone => "DC",
             Self::ClientProtocol => "DPE",
             Self::PolicyRefused => "PR",
+            Self::Limited => "RL",
+            Self::Overloaded => "OM",
             Self::LocalFault => "LF",
         }
     }

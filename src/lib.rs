@@ -16,6 +16,7 @@ pub mod policy;
 pub mod origin;
 pub mod upstream;
 pub mod identity;
+pub mod limit;
 pub mod certs;
 pub mod proxy_protocol;
 pub mod observe;

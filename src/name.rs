@@ -80,6 +80,10 @@ names! {
     GroupName
     /// The name of an identity: of someone who vouches for callers.
     IdentityName
+    /// The name of a plan.
+    PlanName
+    /// The name of a limit of `rate_limit`.
+    LimitName
 }
 
 fn is_name(text: &str) -> bool {

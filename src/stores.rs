@@ -8,6 +8,11 @@ use crate::{
     certs::Showcase,
     config::Config,
     identity::{Identities, Passwords, password::NoRandomness, signature::replay::Replays},
+    limit::{
+        Counters,
+        overload::{Guard, Settings},
+        quota::{self, Ledger},
+    },
     name::ListenerName,
     observe::{
         access_log::{OpenError, Sink, Target},
@@ -32,6 +37,12 @@ pub struct Stores {
     held: Held,
     /// Signatures of requests that were used.
     pub replays: Arc<Replays>,
+    /// What limits count.
+    pub counters: Arc<Counters>,
+    /// What is used of quotas.
+    pub ledger: Ledger,
+    /// Sheds what is too much.
+    pub guard: Arc<Guard>,
     /// The certificates of each TLS listener. Listeners do not change without a restart; their certificates do.
     pub showcases: BTreeMap<ListenerName, Arc<Showcase>>,
 }
@@ -49,6 +60,8 @@ pub enum StoresError {
     AccessLog(#[from] OpenError),
     #[error(transparent)]
     Passwords(#[from] NoRandomness),
+    #[error(transparent)]
+    Quota(#[from] quota::OpenError),
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
@@ -57,13 +70,17 @@ impl Stores {
     /// Opens what a configuration names.
     ///
     /// # Errors
-    /// The access log cannot be opened, or the latency buckets make no histogram.
+    /// The access log or the journal of quotas cannot be opened, or the latency buckets make no histogram.
     pub fn open(config: &Config) -> Result<Self, StoresError> {
         let closed = Self::closed(config)?;
         let log = &config.observe.access_log;
         let losses = closed.metrics.access_log();
         let access_log = Target::of(&log.path).map(|target| Sink::open(target, log.queue, losses)).transpose()?;
-        Ok(Self { access_log, ..closed })
+        let stores = Self { access_log, ledger: Ledger::new(config.process.state_directory()), ..closed };
+        if config.has_quotas() {
+            stores.ledger.open()?;
+        }
+        Ok(stores)
     }
 
     /// The same without any file opened: enough to compile a configuration.
@@ -81,6 +98,9 @@ impl Stores {
             carried: Carried::default(),
             held: Held::default(),
             replays: Arc::default(),
+            counters: Arc::default(),
+            ledger: Ledger::default(),
+            guard: Arc::new(Guard::new(Settings::of(&config.overload, config.process.threads))),
             showcases: with_tls.map(|(name, _)| (name.clone(), Arc::default())).collect(),
         })
     }

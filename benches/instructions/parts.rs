@@ -171,6 +171,7 @@ fn record<'a>(head: &'a RequestHeader, facts: &'a Facts) -> Record<'a> {
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: head.headers.get("user-agent").map(HeaderValue::as_bytes),
         referer: None,
         flag: Flag::None,

@@ -43,13 +43,15 @@ pub struct Ask {
     pub status: u16,
     /// Bytes of the answer's body.
     pub length: usize,
+    /// Whether it may be refused instead, with 429.
+    pub may_be_refused: bool,
 }
 
 impl Ask {
     /// A GET that is answered with 200 and so many bytes.
     pub fn get(path: &str, length: usize) -> Self {
         let raw = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: loadtest\r\nAccept: */*\r\n\r\n").into_bytes();
-        Self { path: path.to_owned(), body: Bytes::new(), raw, status: 200, length }
+        Self { path: path.to_owned(), body: Bytes::new(), raw, status: 200, length, may_be_refused: false }
     }
 
     /// A GET with this header field.
@@ -68,7 +70,7 @@ impl Ask {
         );
         let body = Bytes::from(vec![b'x'; body]);
         let raw = [head.as_bytes(), &body].concat();
-        Self { path: path.to_owned(), body, raw, status: 200, length }
+        Self { path: path.to_owned(), body, raw, status: 200, length, may_be_refused: false }
     }
 
     /// The same with a token, over HTTP/1.1.
@@ -76,6 +78,11 @@ impl Ask {
         let head = self.raw.len() - self.body.len() - b"\r\n".len();
         self.raw.splice(head..head, format!("Authorization: Bearer {token}\r\n").into_bytes());
         self
+    }
+
+    /// The same, which a limit may refuse.
+    pub fn or_refused(self) -> Self {
+        Self { may_be_refused: true, ..self }
     }
 
     /// Bytes of its body.
@@ -91,7 +98,7 @@ impl Ask {
     }
 
     fn judge(&self, status: u16, length: usize) -> io::Result<()> {
-        if (status, length) == (self.status, self.length) {
+        if (status, length) == (self.status, self.length) || (self.may_be_refused && status == 429) {
             return Ok(());
         }
         let expected = format!("{} with {} bytes was expected", self.status, self.length);

@@ -36,6 +36,13 @@ pub struct Load {
     pub connections: usize,
 }
 
+impl Load {
+    /// Whether a limit may refuse some, so that not all that is answered reaches the service.
+    pub fn may_be_refused(&self) -> bool {
+        self.asks.first().is_some_and(|ask| ask.may_be_refused)
+    }
+}
+
 /// Who is asked.
 #[derive(Clone)]
 pub struct Target {

@@ -15,6 +15,7 @@ mod generator;
 mod client;
 mod origin;
 mod party;
+mod filling;
 mod process;
 mod identity;
 mod machine;

@@ -1,7 +1,6 @@
 //! The contestants: each started with its configuration from `loadtests/peers`, on ports of its own.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{Read, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -12,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use sha2::{Digest, Sha256};
 
 use super::{
+    filling::Filling,
     identity::{HOST, Identity},
     machine,
     process::Process,
@@ -56,8 +55,26 @@ pub struct Setup {
     pub is_watching: bool,
     /// Public key, in PEM, of the issuer of the tokens without which nothing is to be had. Absent: everybody may ask.
     pub issuer: Option<String>,
+    /// How often each caller, named by a header field, may ask.
+    pub limit: Limit,
     /// The service is asked about each token, at `/introspect` (RFC 7662). Of Banyan alone.
     pub is_introspecting: bool,
+}
+
+/// How often a caller may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limit {
+    /// As often as it likes.
+    #[default]
+    None,
+    /// More often than it can.
+    Ample,
+    /// The same, of a budget that nodes share: leased from a Redis that is started beside. Of Banyan alone.
+    Leased,
+    /// The same, of one that Redis is asked about each time.
+    Exact,
+    /// Nearly never.
+    Spent,
 }
 
 /// A contestant that runs.
@@ -69,49 +86,13 @@ pub struct Party {
     /// Which request of the load is next.
     pub next: Arc<AtomicUsize>,
     process: Option<Process>,
+    /// Redis, where the contestant has one.
+    _store: Option<Process>,
     folder: PathBuf,
     config: String,
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-const BANYAN: &str = include_str!("../peers/banyan.yaml");
-const NGINX: &str = include_str!("../peers/nginx.conf");
-const HAPROXY: &str = include_str!("../peers/haproxy.cfg");
-
-/// Banyan's part about tokens.
-const CALLERS: &str = r#"identity:
-  idp:
-    jwt:
-      issuer: https://idp.example/
-      audience: [api]
-      algorithms: [RS256]
-      keys: { file: issuer.pem }
-      forward: { sub: X-User-Id }
-policies: { auth: { jwt: idp } }"#;
-
-/// The same about tokens of which the issuer is asked.
-const ASKED: &str = r#"identity:
-  idp:
-    introspection:
-      url: "http://<origin>/introspect"
-      client_id: banyan
-      client_secret: a-secret-of-the-load-tests
-      cache: 5m
-policies: { auth: { introspection: idp } }"#;
-
-/// HAProxy's: the same rules.
-const TOKENS: &str = r#"    http-request set-var(txn.bearer) http_auth_bearer
-    http-request set-var(txn.alg) var(txn.bearer),jwt_header_query('$.alg')
-    http-request deny deny_status 401 unless { var(txn.alg) -m str RS256 }
-    http-request deny deny_status 401 unless { var(txn.bearer),jwt_verify(txn.alg,"<dir>/issuer.pem") -m int 1 }
-    http-request deny deny_status 401 unless { var(txn.bearer),jwt_payload_query('$.iss') -m str https://idp.example/ }
-    http-request deny deny_status 401 unless { var(txn.bearer),jwt_payload_query('$.aud') -m str api }
-    http-request set-var(txn.now) date()
-    http-request set-var(txn.exp) var(txn.bearer),jwt_payload_query('$.exp','int'),sub(txn.now)
-    http-request deny deny_status 401 if { var(txn.exp) -m int lt 0 }
-    http-request set-header X-User-Id %[var(txn.bearer),jwt_payload_query('$.sub')]
-    http-request del-header Authorization"#;
 
 impl Contestant {
     /// The same build of Banyan, asking nobody who calls.
@@ -123,7 +104,7 @@ impl Contestant {
 impl Setup {
     /// The same with everybody let in.
     fn open(&self) -> Self {
-        Self { consumers: 0, issuer: None, is_introspecting: false, ..self.clone() }
+        Self { consumers: 0, issuer: None, is_introspecting: false, limit: Limit::None, ..self.clone() }
     }
 }
 
@@ -132,7 +113,17 @@ impl Party {
     pub fn direct(origin: SocketAddr) -> Self {
         let (name, kind) = ("direct".to_owned(), Kind::Direct);
         let next = Arc::default();
-        Self { name, kind, plain: origin, tls: origin, next, process: None, folder: PathBuf::new(), config: String::new() }
+        Self {
+            name,
+            kind,
+            plain: origin,
+            tls: origin,
+            next,
+            process: None,
+            _store: None,
+            folder: PathBuf::new(),
+            config: String::new(),
+        }
     }
 
     /// Starts it before these services, with its files in a folder below this one.
@@ -147,7 +138,7 @@ impl Party {
         below: &Path,
         is_pinned: bool,
     ) -> anyhow::Result<Self> {
-        let [plain, tls, admin] = free()?;
+        let [plain, tls, admin, store] = free()?;
         let folder = below.join(format!("{}-{}", who.name, plain.port()));
         fs::create_dir_all(&folder)?;
         identity.write(&folder)?;
@@ -155,12 +146,14 @@ impl Party {
             fs::write(folder.join("issuer.pem"), key)?;
         }
         let setup = if who.kind == Kind::Open { &setup.open() } else { setup };
-        let config = Filling { who, setup, origins, plain, tls, admin, folder: &folder }.config();
+        let config = Filling { who, setup, origins, plain, tls, admin, store, folder: &folder }.config();
+        let has_store = who.kind == Kind::Banyan && matches!(setup.limit, Limit::Leased | Limit::Exact);
+        let _store = has_store.then(|| redis(store, &folder)).transpose()?;
         let words = launch(who, origins, plain, tls, &folder, &config)?;
         let place = is_pinned.then(|| machine::place(who.threads)).flatten();
         let process = Process::start(&who.program, &words, &folder, place.as_deref())?;
         let (name, next) = (who.name.clone(), Arc::default());
-        let mut party = Self { name, kind: who.kind, plain, tls, next, process: Some(process), folder, config };
+        let mut party = Self { name, kind: who.kind, plain, tls, next, process: Some(process), _store, folder, config };
         party.wait_for(&[plain, tls])?;
         Ok(party)
     }
@@ -224,20 +217,42 @@ impl Party {
 
     /// One request, and the status of its answer.
     pub fn status(&self, path: &str) -> anyhow::Result<u16> {
-        self.status_bearing(path, None)
+        status(&self.answer(path, ("Accept", "*/*"))?)
     }
 
     /// The same with a token.
-    pub fn status_bearing(&self, path: &str, token: Option<&str>) -> anyhow::Result<u16> {
-        let field = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    pub fn status_bearing(&self, path: &str, token: &str) -> anyhow::Result<u16> {
+        status(&self.answer(path, ("Authorization", &format!("Bearer {token}")))?)
+    }
+
+    /// One request with this field, and its answer as it came.
+    pub fn answer(&self, path: &str, (name, value): (&str, &str)) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.plain)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{field}Connection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{name}: {value}\r\nConnection: close\r\n\r\n")?;
         let mut read = Vec::new();
         stream.read_to_end(&mut read)?;
-        let text = String::from_utf8_lossy(&read);
-        text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")
+        Ok(String::from_utf8_lossy(&read).into_owned())
     }
+}
+
+fn status(answer: &str) -> anyhow::Result<u16> {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")
+}
+
+/// A Redis that keeps nothing, waited for.
+fn redis(at: SocketAddr, folder: &Path) -> anyhow::Result<Process> {
+    let port = at.port().to_string();
+    let words = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned);
+    let folder = folder.join("redis");
+    fs::create_dir_all(&folder)?;
+    let mut process = Process::start(Path::new("redis-server"), &words, &folder, None)?;
+    let begun = Instant::now();
+    while TcpStream::connect(at).is_err() {
+        anyhow::ensure!(process.is_running() && begun.elapsed() < PATIENCE, "Redis did not start:\n{}", process.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(process)
 }
 
 /// Writes what it is started with into its folder; gives its arguments.
@@ -269,124 +284,6 @@ fn launch(
             words(&[&who.threads.to_string(), &origin, &plain.to_string(), &tls.to_string(), "a.pem", "a.key"])
         }
     })
-}
-
-/// What stands in the places of the names in angle brackets.
-struct Filling<'a> {
-    who: &'a Contestant,
-    setup: &'a Setup,
-    origins: &'a [SocketAddr],
-    plain: SocketAddr,
-    tls: SocketAddr,
-    admin: SocketAddr,
-    folder: &'a Path,
-}
-
-impl Filling<'_> {
-    fn config(&self) -> String {
-        let (template, own) = match self.who.kind {
-            Kind::Banyan | Kind::Open => (BANYAN, self.banyan()),
-            Kind::Nginx { is_logging } => (NGINX, self.nginx(is_logging)),
-            Kind::Haproxy => (HAPROXY, self.haproxy()),
-            Kind::Floor | Kind::Direct => return String::new(),
-        };
-        let common = [
-            ("plain", self.plain.port().to_string()),
-            ("tls", self.tls.port().to_string()),
-            ("admin", self.admin.port().to_string()),
-            ("threads", self.who.threads.to_string()),
-            ("dir", self.folder.display().to_string()),
-        ];
-        let fill = |text: String, (name, value): &(&str, String)| text.replace(&format!("<{name}>"), value);
-        let text = own.iter().fold(template.to_owned(), fill);
-        common.iter().fold(text, fill)
-    }
-
-    fn lines(&self, line: impl Fn(usize) -> String) -> String {
-        (0..self.setup.routes).map(line).collect::<Vec<_>>().join("\n")
-    }
-
-    fn banyan(&self) -> Vec<(&'static str, String)> {
-        let endpoints: Vec<String> = self.origins.iter().map(|origin| format!("\"{origin}\"")).collect();
-        let health = ", health: { tcp: { interval: 1s, timeout: 500ms, healthy_after: 1 } }";
-        let routes = match self.setup.routes {
-            0 => "  all: { to: { upstream: origin } }".to_owned(),
-            _ => self.lines(|n| format!("  r{n}: {{ match: {{ path: \"/r{n}/**\" }}, to: {{ upstream: origin }} }}")),
-        };
-        let callers = match (&self.setup.issuer, self.setup.is_introspecting) {
-            (Some(_), _) => CALLERS,
-            (None, true) => ASKED,
-            (None, false) => "",
-        };
-        vec![
-            ("endpoints", endpoints.join(", ")),
-            ("callers", callers.to_owned()),
-            ("origin", self.origins.first().map(SocketAddr::to_string).unwrap_or_default()),
-            ("health", if self.setup.is_watching { health } else { "" }.to_owned()),
-            ("routes", routes),
-            ("consumers", self.consumers()),
-        ]
-    }
-
-    fn consumers(&self) -> String {
-        if self.setup.consumers == 0 {
-            return String::new();
-        }
-        let mut text = "policies: { auth: { api_key: { header: X-Api-Key } } }\nconsumers:\n".to_owned();
-        for number in 0..self.setup.consumers {
-            let digest = Sha256::digest(api_key(number));
-            let _ = writeln!(
-                text,
-                "  c{number}: {{ groups: [g{}], credentials: [{{ api_key: {{ sha256: \"{digest:x}\" }} }}] }}",
-                number % 10
-            );
-        }
-        text
-    }
-
-    fn nginx(&self, is_logging: bool) -> Vec<(&'static str, String)> {
-        let watch = if self.setup.is_watching { " max_fails=1 fail_timeout=1s" } else { " max_fails=0" };
-        let servers = self.origins.iter().map(|origin| format!("        server {origin}{watch};")).collect::<Vec<_>>().join("\n");
-        let log = if is_logging { "<dir>/access.log json buffer=64k flush=1s" } else { "off" };
-        let routes = match self.setup.routes {
-            0 => "        location / { proxy_pass http://origin; }".to_owned(),
-            _ => {
-                let routes = self.lines(|n| format!("        location /r{n}/ {{ proxy_pass http://origin; }}"));
-                format!("{routes}\n        location / {{ return 404; }}")
-            }
-        };
-        vec![("servers", servers), ("access_log", log.to_owned()), ("routes", routes)]
-    }
-
-    fn haproxy(&self) -> Vec<(&'static str, String)> {
-        let watch = if self.setup.is_watching { " check inter 1s fall 2 rise 1" } else { "" };
-        let mut servers = String::new();
-        for (number, origin) in self.origins.iter().enumerate() {
-            let _ = writeln!(servers, "    server s{number} {origin} pool-max-conn 128{watch}");
-        }
-        let mut routes = String::new();
-        if self.setup.routes > 0 {
-            let map = self.folder.join("routes.map");
-            let _ = fs::write(&map, self.lines(|n| format!("/r{n}/ origin")));
-            let map = map.display();
-            let _ = write!(
-                routes,
-                "    http-request return status 404 unless {{ path,map_beg({map}) -m found }}\n    use_backend %[path,map_beg({map})]"
-            );
-        }
-        if self.setup.consumers > 0 {
-            let map = self.folder.join("keys.map");
-            let keys = (0..self.setup.consumers).map(|number| format!("{:X} c{number}", Sha256::digest(api_key(number))));
-            let _ = fs::write(&map, keys.collect::<Vec<_>>().join("\n"));
-            let found = format!("req.hdr(X-Api-Key),sha2(256),hex,map_str({})", map.display());
-            let _ = write!(
-                routes,
-                "    http-request return status 401 unless {{ {found} -m found }}\n    http-request set-header X-Consumer %[{found}]\n    http-request del-header X-Api-Key"
-            );
-        }
-        let tokens = if self.setup.issuer.is_some() { TOKENS } else { "" }.to_owned();
-        vec![("servers", servers), ("tokens", tokens), ("routes", routes)]
-    }
 }
 
 /// The API key of a consumer of this number, as long as `banyan key new` makes them.

@@ -1,4 +1,4 @@
-//! The operator's side door: health, readiness, metrics, the active configuration, and a reload for who has the token.
+//! The operator's side door: health, readiness, metrics, the active configuration, what consumers have used, and a reload for who has the token.
 //!
 //! `Desk::answer` is all of it and knows no socket; the rest is the shell around it. Listens apart from the traffic, so
 //! it answers under overload too. `docs/operations/admin.md` describes every page.
@@ -23,6 +23,9 @@ mod door;
 /// Longest wait for the rest of a request or for a slow reader: the door must not be held by one who stands in it.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What a consumer has used of quota and rate limits. `None`: there is no such consumer.
+pub type Use = dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync;
+
 /// What the pages show and do. The functions are called once a request, off the threads that carry traffic.
 pub struct Gateway {
     /// Why the gateway should get no traffic; empty when it should.
@@ -36,6 +39,9 @@ pub struct Gateway {
     pub tend: Box<dyn Fn(&Tend) -> bool + Send + Sync>,
     /// Loads the configuration anew: the new generation, or the mistakes as text.
     pub reload: Box<dyn Fn() -> Result<u64, String> + Send + Sync>,
+    pub limits: Box<Use>,
+    /// Forgets it, and gives what there is then.
+    pub reset_limits: Box<Use>,
 }
 
 /// The active configuration and how it came about.
@@ -101,7 +107,7 @@ struct Asked {
 
 /// What is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Page {
+enum Page<'a> {
     Index,
     Health,
     Ready,
@@ -110,6 +116,10 @@ enum Page {
     Upstreams,
     Tend,
     Reload,
+    /// Of a consumer.
+    Limits(&'a str),
+    /// Of a consumer's limits.
+    Reset(&'a str),
 }
 
 impl App {
@@ -163,6 +173,11 @@ impl Desk {
                 self.door.may_change(asked)?;
                 self.reload()
             }
+            Page::Limits(consumer) => limits((self.gateway.limits)(consumer)),
+            Page::Reset(consumer) => {
+                self.door.may_change(asked)?;
+                limits((self.gateway.reset_limits)(consumer))
+            }
         }
     }
 
@@ -204,6 +219,12 @@ impl Desk {
     }
 }
 
+fn limits(used: Option<serde_json::Value>) -> Result<Answer, Problem> {
+    used.map(|used| Answer::json(StatusCode::OK, &used)).ok_or(NO_CONSUMER)
+}
+
+const NO_CONSUMER: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_consumer", "There is no consumer of this name.");
+
 const NOT_FOUND: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_page", "There is no such page; `/` lists them.");
 
 const NO_ENDPOINT: Problem =
@@ -212,18 +233,20 @@ const NO_ENDPOINT: Problem =
 const INDEX: &str = "\
 Banyan, admin listener
 
-GET  /healthz  200 as long as the process lives
-GET  /readyz   200 if it should get traffic, else 503 with the reasons
-GET  /metrics  Prometheus metrics
-GET  /config   the active configuration, without secrets
-GET  /upstreams  upstreams and their endpoints: state, requests in flight, latency, why one is out
+GET  /healthz                        200 as long as the process lives
+GET  /readyz                         200 if it should get traffic, else 503 with the reasons
+GET  /metrics                        Prometheus metrics
+GET  /config                         the active configuration, without secrets
+GET  /upstreams                      upstreams and their endpoints: state, requests in flight, latency, why one is out
 POST /upstreams/NAME/ADDRESS/drain   the endpoint takes no new requests; needs the bearer token
 POST /upstreams/NAME/ADDRESS/resume  it takes them again; needs the bearer token
-POST /reload   loads the configuration anew; needs the bearer token
+POST /reload                         loads the configuration anew; needs the bearer token
+GET  /limits/CONSUMER                what a consumer has used of its quota and rate limits
+POST /limits/CONSUMER/reset          forgets it; needs the bearer token
 ";
 
-impl Page {
-    fn of(path: &str) -> Option<Self> {
+impl<'a> Page<'a> {
+    fn of(path: &'a str) -> Option<Self> {
         match path {
             "/" => Some(Self::Index),
             "/healthz" => Some(Self::Health),
@@ -232,7 +255,18 @@ impl Page {
             "/config" => Some(Self::Config),
             "/upstreams" => Some(Self::Upstreams),
             "/reload" => Some(Self::Reload),
-            _ => Tend::of(path).map(|_| Self::Tend),
+            path => match path.strip_prefix("/limits/") {
+                Some(rest) => Self::of_consumer(rest),
+                None => Tend::of(path).map(|_| Self::Tend),
+            },
+        }
+    }
+
+    fn of_consumer(rest: &'a str) -> Option<Self> {
+        match rest.split_once('/') {
+            None => Some(Self::Limits(rest)),
+            Some((consumer, "reset")) => Some(Self::Reset(consumer)),
+            Some(_) => None,
         }
     }
 
@@ -242,8 +276,8 @@ impl Page {
             Err(problem.with(header::ALLOW, allow))
         };
         match self {
-            Self::Reload | Self::Tend if *method != Method::POST => refusal("POST"),
-            Self::Reload | Self::Tend => Ok(()),
+            Self::Reload | Self::Tend | Self::Reset(_) if *method != Method::POST => refusal("POST"),
+            Self::Reload | Self::Tend | Self::Reset(_) => Ok(()),
             _ if *method != Method::GET && *method != Method::HEAD => refusal("GET, HEAD"),
             _ => Ok(()),
         }

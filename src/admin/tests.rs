@@ -31,6 +31,8 @@ fn app(token: Option<&str>, reloads: Vec<Result<u64, String>>) -> App {
             waits_for_restart: vec!["listeners.web.address".to_owned()],
         }),
         metrics: Box::new(|| "banyan_x 1\n".to_owned()),
+        limits: Box::new(|consumer| (consumer == "acme").then(|| json!({ "consumer": consumer, "used": 7 }))),
+        reset_limits: Box::new(|consumer| (consumer == "acme").then(|| json!({ "consumer": consumer, "used": 0 }))),
         reload: Box::new(move || reloads.lock().unwrap().next().expect("a reload that the test did not expect")),
     };
     App::new(&config(token), gateway)
@@ -82,7 +84,18 @@ fn the_index_lists_every_page() {
     let listed: Vec<_> = INDEX.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).filter_map(Page::of).collect();
     assert_eq!(
         listed,
-        [Page::Health, Page::Ready, Page::Metrics, Page::Config, Page::Upstreams, Page::Tend, Page::Tend, Page::Reload]
+        [
+            Page::Health,
+            Page::Ready,
+            Page::Metrics,
+            Page::Config,
+            Page::Upstreams,
+            Page::Tend,
+            Page::Tend,
+            Page::Reload,
+            Page::Limits("CONSUMER"),
+            Page::Reset("CONSUMER"),
+        ]
     );
 }
 
@@ -274,4 +287,24 @@ async fn a_fault_inside_is_an_answer_too() {
         format!("POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     let response = exchange(app(Some(TOKEN), vec![]), &request).await;
     assert!(response.starts_with("HTTP/1.1 500 ") && response.contains("internal_error"), "{response}");
+}
+
+#[test]
+fn limits_of_a_consumer_are_shown_to_all_and_reset_with_the_token() {
+    let app = app(Some(TOKEN), vec![]);
+    let reset = |path: &str, fields: &[(&'static str, &str)]| {
+        app.desk.answer(&ask(Method::POST, path, &[&[("host", "127.0.0.1:9901")], fields].concat()))
+    };
+    assert_eq!(body(&get(&app, "/limits/acme"))["used"], 7);
+    is_problem(&get(&app, "/limits/nobody"), 404, "no_such_consumer");
+    is_problem(&reset("/limits/acme/reset", &[]), 401, "token_needed");
+    let bearer = format!("Bearer {TOKEN}");
+    let token = [("authorization", bearer.as_str())];
+    assert_eq!(body(&reset("/limits/acme/reset", &token))["used"], 0);
+    is_problem(&reset("/limits/nobody/reset", &token), 404, "no_such_consumer");
+    is_problem(&get(&app, "/limits/acme/reset"), 405, "method_not_allowed");
+    is_problem(&reset("/limits/acme", &token), 405, "method_not_allowed");
+    for path in ["/limits", "/limits/acme/", "/limits/acme/reset/", "/limits/a/b"] {
+        is_problem(&get(&app, path), 404, "no_such_page");
+    }
 }

@@ -23,6 +23,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
         (Some(StartError::Unreadable(_)), _) => NOINPUT,
         (Some(StartError::Refused(_) | StartError::Stores(StoresError::Metrics(_))), _) => CONFIG,
         (Some(StartError::Stores(StoresError::AccessLog(open))), _) => of_system(open.reason(), CANTCREAT),
+        (Some(StartError::Stores(StoresError::Quota(open))), _) => of_system(open.reason(), CANTCREAT),
         (_, Some(Fault::Authorities(_))) => OSFILE,
         (_, Some(Fault::Listen { .. })) => reason(error).map_or(OSERR, |reason| of_system(reason, OSERR)),
         (_, Some(_)) => OSERR,

@@ -19,6 +19,7 @@ pub mod demo;
 mod exit;
 pub mod explain;
 pub mod key;
+pub mod limits;
 pub mod man;
 pub mod reload;
 pub mod run;
@@ -48,6 +49,7 @@ enum Command {
     Explain(explain::Explain),
     Demo(demo::Demo),
     Key(key::Key),
+    Limits(limits::Limits),
     Schema(schema::Schema),
     Version(version::Version),
     Completions(completions::Completions),
@@ -95,6 +97,7 @@ impl Command {
             Self::Explain(explain) => explain.execute(),
             Self::Demo(demo) => demo.execute(),
             Self::Key(key) => key.execute(),
+            Self::Limits(limits) => limits.execute(),
             Self::Schema(schema) => schema.execute(),
             Self::Version(version) => version.execute(),
             Self::Completions(completions) => completions.execute(),

@@ -10,7 +10,7 @@ use serde::{
 
 use super::secret::{REDACTED, Secret};
 use crate::{
-    name::{GroupName, IdentityName},
+    name::{GroupName, IdentityName, PlanName},
     units::from_text,
 };
 
@@ -18,6 +18,9 @@ use crate::{
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consumer {
+    /// What it may use: one of `plans`, for limits that say `limit: plan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanName>,
     /// Groups that it belongs to, for `authz`; services are told them in `X-Consumer-Groups`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,

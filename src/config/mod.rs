@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ConsumerName, IdentityName, ListenerName, RouteName, UpstreamName};
+use crate::name::{ConsumerName, IdentityName, ListenerName, PlanName, RouteName, UpstreamName};
 
 pub mod load;
 
@@ -18,7 +18,9 @@ pub mod consumer;
 pub mod identity;
 pub mod listener;
 pub mod observe;
+pub mod overload;
 pub mod paths;
+pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod process;
@@ -30,8 +32,8 @@ pub mod suggest;
 pub mod upstream;
 
 pub use self::{
-    address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe, paths::Paths,
-    policy::Policies, process::Process, route::Route, upstream::Upstream,
+    address::Network, admin::Admin, consumer::Consumer, identity::Identity, listener::Listener, observe::Observe,
+    overload::Overload, paths::Paths, plan::Plan, policy::Policies, process::Process, route::Route, upstream::Upstream,
 };
 
 /// The whole configuration of a gateway.
@@ -57,12 +59,18 @@ pub struct Config {
     /// Access log and metrics.
     #[serde(default)]
     pub observe: Observe,
+    /// What is refused so that the rest can be carried; on unless it is `off`.
+    #[serde(default, skip_serializing_if = "policy::Switch::is_inherited")]
+    pub overload: policy::Switch<Overload>,
     /// The services behind the gateway, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
     /// Who vouches for callers, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub identity: BTreeMap<IdentityName, Identity>,
+    /// What consumers may use, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plans: BTreeMap<PlanName, Plan>,
     /// Who may call, by name, and by what they are known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub consumers: BTreeMap<ConsumerName, Consumer>,
@@ -72,4 +80,11 @@ pub struct Config {
     /// Which requests go where, by name. The most specific match wins; the order in the file means nothing.
     #[serde(default)]
     pub routes: BTreeMap<RouteName, Route>,
+}
+
+impl Config {
+    /// Whether a plan has a quota, whose use is to be kept.
+    pub fn has_quotas(&self) -> bool {
+        self.plans.values().any(|plan| plan.quota.is_some())
+    }
 }

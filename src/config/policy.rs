@@ -3,17 +3,25 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::{auth::Auth, authz::Authz};
+pub use self::{
+    auth::Auth,
+    authz::Authz,
+    limit::{Concurrency, RateLimit, Throttle},
+};
 use crate::units::{Bytes, Duration};
 
 pub mod auth;
 pub mod authz;
+pub mod limit;
 pub mod signature;
 
 /// One key a policy. In which order they run is the gateway's business, not the file's.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {
+    /// How many requests of one client are looked at, before anything else is done for them. More are answered with 429.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub throttle: Switch<Throttle>,
     /// Largest request body and header section.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub request_limits: Switch<RequestLimits>,
@@ -26,6 +34,15 @@ pub struct Policies {
     /// What a caller must have to pass. Who lacks it is answered with 403.
     #[serde(default, skip_serializing_if = "Switch::is_inherited")]
     pub authz: Switch<Authz>,
+    /// How often callers may ask, by the name of each limit. More are answered with 429.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub rate_limit: Switch<RateLimit>,
+    /// Whether requests count towards the quota of their caller's plan, which they do unless it is `off`. More are answered with 429.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub quota: Switch<CountedQuota>,
+    /// How many requests are carried at the same time. More are answered with 429.
+    #[serde(default, skip_serializing_if = "Switch::is_inherited")]
+    pub concurrency: Switch<Concurrency>,
 }
 
 /// A policy as a place in the file states it.
@@ -105,6 +122,18 @@ impl<T: Serialize> Serialize for Switch<T> {
             Self::On(policy) => policy.serialize(serializer),
         }
     }
+}
+
+/// How requests count towards the quota of their caller's plan, `plans.*.quota`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CountedQuota {
+    /// What a client is told of the quota, on every answer.
+    #[serde(default)]
+    pub headers: limit::Told,
+    /// Whether to refuse, or only to count and log what would be refused.
+    #[serde(default, skip_serializing_if = "auth::Mode::is_enforce")]
+    pub mode: auth::Mode,
 }
 
 /// Largest request that is carried. Bodies over `body` get 413, header sections over `headers` 431.

@@ -1,6 +1,6 @@
 //! `process`: threads, how it ends.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{
@@ -21,6 +21,22 @@ pub struct Process {
     /// How the process ends when it is told to (SIGTERM).
     #[serde(default)]
     pub drain: Drain,
+    /// Directory of what outlives the process: what is used of quotas. It must be there, and the process must be able to write in it. Default: what the service
+    /// manager names in `$STATE_DIRECTORY`, else none, and a restart forgets it. A change waits for a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
+}
+
+/// The variable in which systemd names the state directory; several are separated by colons.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+impl Process {
+    /// Where what outlives the process is kept.
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        let named = std::env::var(STATE_DIRECTORY).unwrap_or_default();
+        let named = named.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from);
+        self.state.clone().or(named)
+    }
 }
 
 /// The end of the process: first load balancers are let know, then what is in flight may finish.
@@ -56,6 +72,16 @@ pub enum Threads {
     #[default]
     Auto,
     Fixed(NonZeroUsize),
+}
+
+impl Threads {
+    /// How many these are on this machine.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Fixed(threads) => threads.get(),
+            Self::Auto => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
 }
 
 #[derive(JsonSchema)]

@@ -7,13 +7,15 @@ use serde_json::{Map, Value as Json};
 use super::schema;
 
 /// The sections in the order in which a newcomer should read them.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 13] = [
     "listeners",
     "upstreams",
     "routes",
     "policies",
     "identity",
+    "plans",
     "consumers",
+    "overload",
     "admin",
     "observe",
     "trusted_proxies",

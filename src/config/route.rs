@@ -21,6 +21,9 @@ pub struct Route {
     /// Requests that the route takes. Absent: all.
     #[serde(default, rename = "match")]
     pub matches: Match,
+    /// What is shed first when not all can be carried; see `overload`.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
     /// Changes to the request before it goes upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
@@ -35,6 +38,34 @@ pub struct Route {
     pub policies: Policies,
     /// Where the requests go.
     pub to: Target,
+}
+
+/// Which requests go first when not all can be carried.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Shed first.
+    Low,
+    #[default]
+    Normal,
+    /// Shed last.
+    High,
+}
+
+impl Priority {
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+
+    fn is_normal(&self) -> bool {
+        *self == Self::Normal
+    }
 }
 
 /// Conditions on a request. All that are given must hold; within a list, one of them.

@@ -69,6 +69,7 @@ fn log(told: &reply::Told, head: &[u8], request_id: &str, stream: &Stream, door:
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: None,
         referer: None,
         flag: told.flag,

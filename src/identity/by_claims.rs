@@ -8,8 +8,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::claim::ClaimPath;
-use crate::{caller::Consumer, config::consumer::ClaimValue};
+use crate::{caller::ClaimPath, caller::Consumer, config::consumer::ClaimValue};
 
 /// The consumers of one identity. One probe for each set of claims that consumers are known by: there is seldom more than one.
 #[derive(Debug, Default)]
@@ -119,7 +118,8 @@ mod tests {
         for (name, claims) in consumers {
             let claims: BTreeMap<String, ClaimValue> =
                 claims.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            table.add(&claims, Arc::new(Consumer { name: ConsumerName::new(name), groups: Arc::default() }));
+            table
+                .add(&claims, Arc::new(Consumer { name: ConsumerName::new(name), index: 0, groups: Arc::default(), plan: None }));
         }
         table
     }

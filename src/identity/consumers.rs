@@ -15,7 +15,7 @@ use super::{
     password::{Outcome, Password, Passwords},
 };
 use crate::{
-    caller::{Consumer, Groups},
+    caller::{Consumer, Groups, Plan},
     certs::{self, AltName},
     config::{
         self,
@@ -23,7 +23,7 @@ use crate::{
         problem::{Path, Problem},
     },
     identity::signature::key::{Algorithm, Key, Keys},
-    name::{ConsumerName, GroupName, IdentityName},
+    name::{ConsumerName, GroupName, IdentityName, PlanName},
 };
 
 /// Every consumer, and the tables that find one by a credential.
@@ -92,11 +92,22 @@ impl Hash for Digest {
 
 impl Consumers {
     /// The table, and what is wrong with the credentials.
-    pub fn compile(config: &BTreeMap<ConsumerName, config::Consumer>, passwords: &Arc<Passwords>) -> (Self, Vec<Problem>) {
+    ///
+    /// `plans` by name, ascending. One that is not among them is none: that is told where all names are known.
+    pub fn compile(
+        config: &BTreeMap<ConsumerName, config::Consumer>,
+        plans: &[Arc<Plan>],
+        passwords: &Arc<Passwords>,
+    ) -> (Self, Vec<Problem>) {
         let mut interned = Interned::default();
+        let plan = |named: &PlanName| plans.get(plans.binary_search_by(|plan| plan.name.cmp(named)).ok()?).cloned();
         let all: Box<[_]> = config
             .iter()
-            .map(|(name, consumer)| Arc::new(Consumer { name: name.clone(), groups: interned.groups(&consumer.groups) }))
+            .enumerate()
+            .map(|(index, (name, consumer))| {
+                let (groups, plan) = (interned.groups(&consumer.groups), consumer.plan.as_ref().and_then(plan));
+                Arc::new(Consumer { name: name.clone(), index, groups, plan })
+            })
             .collect();
         let mut tables = Tables {
             passwords,
@@ -162,10 +173,11 @@ impl Consumers {
         Ok(index.and_then(|index| self.all.get(*index as usize)))
     }
 
-    /// The consumer that has this API key.
-    pub fn by_api_key(&self, key: &[u8]) -> Option<&Arc<Consumer>> {
-        let index = self.api_keys.get(&Digest(Sha256::digest(key).into()))?;
-        self.all.get(*index as usize)
+    /// The consumer that has this API key, and the key's digest.
+    pub fn by_api_key(&self, key: &[u8]) -> Option<(&Arc<Consumer>, [u8; 32])> {
+        let digest = Digest(Sha256::digest(key).into());
+        let index = self.api_keys.get(&digest)?;
+        Some((self.all.get(*index as usize)?, digest.0))
     }
 
     /// The consumers that tokens of this identity are of.
@@ -349,9 +361,9 @@ mod tests {
         let key = |key: &&str| Credential::ApiKey(ApiKey { sha256: Sum(Sha256::digest(key).into()) });
         let config = consumers.iter().map(|(name, groups, keys)| {
             let groups = groups.iter().map(|group| GroupName::new(group)).collect();
-            (ConsumerName::new(name), config::Consumer { groups, credentials: keys.iter().map(key).collect() })
+            (ConsumerName::new(name), config::Consumer { plan: None, groups, credentials: keys.iter().map(key).collect() })
         });
-        Consumers::compile(&config.collect(), &Arc::new(Passwords::new().unwrap()))
+        Consumers::compile(&config.collect(), &[], &Arc::new(Passwords::new().unwrap()))
     }
 
     fn name(found: Option<&Arc<Consumer>>) -> Option<&str> {
@@ -363,7 +375,7 @@ mod tests {
         let (consumers, problems) = table(&[("a", &["g"], &["one", "two"]), ("b", &["g"], &["three"]), ("c", &[], &[])]);
         assert_eq!(problems, []);
         for (key, expected) in [("one", Some("a")), ("two", Some("a")), ("three", Some("b")), ("four", None), ("", None)] {
-            assert_eq!(name(consumers.by_api_key(key.as_bytes())), expected, "{key}");
+            assert_eq!(name(consumers.by_api_key(key.as_bytes()).map(|(consumer, _)| consumer)), expected, "{key}");
         }
         assert_eq!(name(consumers.named(&ConsumerName::new("c"))), Some("c"));
         assert_eq!(name(consumers.named(&ConsumerName::new("d"))), None);

@@ -7,8 +7,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-use super::claim::ClaimPath;
-use crate::caller::Fields;
+use crate::caller::{ClaimPath, Fields};
 
 /// Longest field that is sent, in bytes. A claim that gives a longer one is not sent.
 const FIELD_MAX: usize = 4 << 10;

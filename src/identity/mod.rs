@@ -14,7 +14,6 @@ pub mod signature;
 pub mod expression;
 pub mod session;
 pub mod token;
-pub mod claim;
 pub mod fields;
 pub mod remembered;
 pub mod strict;

@@ -3,14 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::Snapshot;
 use crate::{
+    caller::Plan,
     certs,
     config::{
         self, Config,
@@ -28,13 +26,18 @@ use crate::{
         auth,
         chain::{Chain, Ground},
         introduction::Guarded,
+        quota::Quotas,
+        rate_limit::plans,
     },
     route::{Route, Router, table::Table},
     stores::Stores,
     upstream::Upstream,
 };
 
+mod files;
 mod tls;
+
+pub use files::watched;
 
 /// A snapshot that is not in force yet.
 pub struct Candidate {
@@ -74,8 +77,8 @@ pub fn check(loaded: &Arc<Loaded>) -> Vec<Problem> {
 pub fn compile(loaded: &Arc<Loaded>, stores: &Stores, generation: u64) -> Result<Candidate, Vec<Problem>> {
     let guarded = Arc::new(Guarded::of(&loaded.config));
     let problems = loaded.problems.clone();
-    let (consumers, identities) = (Arc::default(), Arc::default());
-    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, guarded, problems };
+    let (consumers, identities, quotas) = (Arc::default(), Arc::default(), Arc::default());
+    let mut compiler = Compiler { loaded, stores, generation, consumers, identities, quotas, guarded, problems };
     let candidate = compiler.candidate();
     match candidate {
         Some(mut candidate) if !compiler.problems.iter().any(Problem::is_error) => {
@@ -101,6 +104,7 @@ pub fn waits_for_restart(started: &Config, now: &Config) -> Vec<String> {
     let sections = [
         ("admin", started.admin != now.admin),
         ("process.threads", started.process.threads != now.process.threads),
+        ("process.state", started.process.state != now.process.state),
         ("observe.access_log.path", log.path != log_now.path),
         ("observe.access_log.queue", log.queue != log_now.queue),
         ("observe.metrics", started.observe.metrics != now.observe.metrics),
@@ -119,30 +123,13 @@ fn is_same_listener(started: Option<&config::Listener>, now: Option<&config::Lis
     }
 }
 
-/// Every file that a configuration was read from or names.
-pub fn watched(loaded: &Loaded) -> Vec<PathBuf> {
-    loaded.sources.files().iter().cloned().chain(named_files(&loaded.config)).collect()
-}
-
-fn named_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let tls = || config.listeners.values().filter_map(|listener| listener.tls.as_ref());
-    let shown = tls().flat_map(|tls| &tls.certificates);
-    let shown = shown.flat_map(|pair| [Some(&pair.cert), Some(&pair.key), pair.ocsp.as_ref()]).flatten().cloned();
-    let of_clients = tls().filter_map(|tls| Some(tls.client_auth.as_ref()?.ca.clone()));
-    let upstreams = || config.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
-    let own = upstreams().filter_map(|tls| tls.client_certificate.as_ref());
-    let own = own.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-    let of_upstreams = upstreams().filter_map(|tls| tls.ca.clone());
-    let of_identities = config.identity.values().flat_map(config::Identity::files).cloned();
-    shown.chain(of_clients).chain(own).chain(of_upstreams).chain(of_identities)
-}
-
 struct Compiler<'a> {
     loaded: &'a Arc<Loaded>,
     stores: &'a Stores,
     generation: u64,
     consumers: Arc<Consumers>,
     identities: Arc<Identities>,
+    quotas: Arc<Quotas>,
     guarded: Arc<Guarded>,
     problems: Vec<Problem>,
 }
@@ -151,7 +138,7 @@ impl Compiler<'_> {
     fn candidate(&mut self) -> Option<Candidate> {
         let config = &self.loaded.config;
         // Before the files are read for use: one that changes in between is then seen as changed by the next load.
-        let hash = hash(self.loaded);
+        let hash = files::hash(self.loaded);
         self.listeners();
         self.admin_hosts();
         self.drain();
@@ -159,6 +146,7 @@ impl Compiler<'_> {
         let upstreams = self.upstreams();
         self.identities();
         self.consumers();
+        self.quotas();
         let router = self.router(&upstreams);
         let unmatched = self.unmatched();
         Some(Candidate {
@@ -172,6 +160,7 @@ impl Compiler<'_> {
                 log_format: config.observe.access_log.format,
                 upstreams,
                 guarded: self.guarded.clone(),
+                quotas: self.quotas.clone(),
                 trusted: config.trusted_proxies.iter().map(|network| network.0).collect(),
             },
             warnings: Vec::new(),
@@ -281,18 +270,38 @@ impl Compiler<'_> {
     }
 
     fn consumers(&mut self) {
-        let (consumers, found) = Consumers::compile(&self.loaded.config.consumers, &self.stores.passwords);
+        let config = &self.loaded.config;
+        let plans: Vec<_> =
+            config.plans.keys().zip(0..).map(|(name, index)| Arc::new(Plan { name: name.clone(), index })).collect();
+        let (consumers, found) = Consumers::compile(&config.consumers, &plans, &self.stores.passwords);
         self.consumers = Arc::new(consumers);
-        let found: Vec<_> = found.into_iter().chain(auth::warnings(&self.loaded.config)).collect();
+        let found: Vec<_> = found.into_iter().chain(auth::warnings(config)).chain(plans::problems(self.loaded)).collect();
         self.meaning(|_, problems| problems.extend(found));
         let unknown = unknown_identities(self.loaded);
         self.meaning(|_, problems| problems.extend(unknown));
     }
 
+    fn quotas(&mut self) {
+        let (quotas, found) = Quotas::compile(self.loaded, &self.consumers, &self.stores.ledger);
+        self.quotas = Arc::new(quotas);
+        self.meaning(|_, problems| problems.extend(found));
+    }
+
     /// What the policies of a route are compiled with.
     fn ground<'a>(&'a self, route: &'a RouteName) -> Ground<'a> {
-        let Self { loaded, consumers, identities, guarded, stores, .. } = self;
-        Ground { loaded, route, consumers, identities, guarded, metrics: &stores.metrics, replays: &stores.replays }
+        let Self { loaded, consumers, identities, quotas, guarded, stores, .. } = self;
+        Ground {
+            loaded,
+            route,
+            consumers,
+            identities,
+            guarded,
+            metrics: &stores.metrics,
+            replays: &stores.replays,
+            counters: &stores.counters,
+            quotas,
+            guard: &stores.guard,
+        }
     }
 
     fn router(&mut self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Option<Router> {
@@ -303,7 +312,10 @@ impl Compiler<'_> {
         for ((name, route), index) in config.routes.iter().zip(0..) {
             let at = Path::root().key("routes").key(name.as_str());
             match self.route(name, route, table.capture_names(index), upstreams, &at) {
-                Ok(route) => routes.push(Arc::new(route)),
+                Ok((route, found)) => {
+                    routes.push(Arc::new(route));
+                    self.meaning(|_, problems| problems.extend(found));
+                }
                 Err(mut found) => {
                     if self.captures_unknown(&at.key("match")) {
                         let templates = [at.key("rewrite").key("path"), at.key("to").key("redirect").key("location")];
@@ -329,10 +341,11 @@ impl Compiler<'_> {
         captures: &[Arc<str>],
         upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
         at: &Path,
-    ) -> Result<Route, Vec<Problem>> {
+    ) -> Result<(Route, Vec<Problem>), Vec<Problem>> {
         let mut problems = Vec::new();
         let chain = Chain::compile(&route.policies, &at.key("policies"), &self.ground(name));
-        let chain = chain.map_err(|found| problems.extend(found)).ok();
+        let (chain, found) = chain.map_or_else(|found| (None, found), |(chain, found)| (Some(chain), found));
+        problems.extend(found);
         let origin = self.origin(&route.to, captures, upstreams, &at.key("to")).map_err(|found| problems.extend(found)).ok();
         let rewrite = match &route.rewrite {
             Some(rewrite) => Rewrite::compile(rewrite, captures, &at.key("rewrite")),
@@ -342,16 +355,19 @@ impl Compiler<'_> {
         let faults = route.faults.as_ref().map(|faults| Faults::compile(faults, &at.key("faults"))).transpose();
         let faults = faults.map_err(|found| problems.push(found)).ok().flatten();
         match (chain, origin, rewrite) {
-            (Some(chain), Some(origin), Some(rewrite)) if problems.is_empty() => Ok(Route {
-                name: name.clone(),
-                timeouts: route.timeouts,
-                faults,
-                metrics: self.stores.metrics.route(name),
-                upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
-                chain,
-                origin,
-                rewrite,
-            }),
+            (Some(chain), Some(origin), Some(rewrite)) if !problems.iter().any(Problem::is_error) => {
+                let route = Route {
+                    name: name.clone(),
+                    timeouts: route.timeouts,
+                    faults,
+                    metrics: self.stores.metrics.route(name),
+                    upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
+                    chain,
+                    origin,
+                    rewrite,
+                };
+                Ok((route, problems))
+            }
             _ => Err(problems),
         }
     }
@@ -432,7 +448,7 @@ impl Compiler<'_> {
     fn unmatched(&mut self) -> Option<Route> {
         let (own, name) = (config::Policies::default(), RouteName::new("-"));
         match Chain::compile(&own, &Path::root().key("policies"), &self.ground(&name)) {
-            Ok(chain) => Some(Route {
+            Ok((chain, _)) => Some(Route {
                 name,
                 timeouts: config::route::RouteTimeouts::default(),
                 faults: None,
@@ -489,15 +505,4 @@ fn clash(address: &ListenAddress, at: &Path, other: &ListenAddress, there: &Path
         true => problem.help("`[::]` serves IPv4 too, unless it has `ipv6_only: true`"),
         false => problem,
     }
-}
-
-/// The identity of a configuration: what the files say, and what the files say that they name.
-fn hash(loaded: &Loaded) -> String {
-    let mut digest = Sha256::new();
-    digest.update(loaded.sources.hash());
-    for file in named_files(&loaded.config) {
-        digest.update(std::fs::read(file).unwrap_or_default());
-        digest.update([0]);
-    }
-    format!("{:x}", digest.finalize())
 }

@@ -27,8 +27,9 @@ use crate::{
         problem::Problem,
         process::Drain,
     },
+    limit::overload::Settings,
     name::UpstreamName,
-    policy::introduction::Guarded,
+    policy::{introduction::Guarded, quota::Quotas},
     route::{Route, Router},
     stores::{Stores, StoresError},
     upstream::Upstream,
@@ -36,6 +37,7 @@ use crate::{
 
 mod compile;
 mod stage;
+mod usage;
 
 pub use compile::{Candidate, check, compile};
 pub use stage::Stage;
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// What no client may say, and no log may show.
     pub guarded: Arc<Guarded>,
+    /// What consumers have used and may use.
+    pub quotas: Arc<Quotas>,
     trusted: Box<[IpNet]>,
 }
 
@@ -159,6 +163,7 @@ impl Live {
         warn(&loaded, &problems);
         let stores = Arc::new(Stores::open(&loaded.config)?);
         let mut candidate = compile(&loaded, &stores, 1).map_err(|problems| refused(&problems))?;
+        warn_of_quotas_not_kept(&stores, &loaded.config);
         candidate.snapshot.loaded = Arc::new(loaded.slimmed());
         candidate.show_certificates(&stores);
         stores.identities.store(candidate.identities);
@@ -221,6 +226,17 @@ impl Live {
     /// For who waits for a stage.
     pub fn stages(&self) -> watch::Receiver<Stage> {
         self.progress.follow()
+    }
+
+    /// What a consumer has used of its quota and its rate limits. `None`: there is no such consumer.
+    pub fn usage(&self, consumer: &str) -> Option<serde_json::Value> {
+        usage::usage(&self.current.load(), consumer, self.stores.ledger.status().kept)
+    }
+
+    /// Forgets it, and gives what there is then. `None`: there is no such consumer.
+    pub fn reset_usage(&self, consumer: &str) -> Option<serde_json::Value> {
+        usage::reset(&self.current.load(), consumer)?;
+        self.usage(consumer)
     }
 
     /// Why the gateway should not get new traffic; empty if it should.
@@ -293,6 +309,8 @@ impl Live {
             candidate.identities.start();
         }
         self.stores.identities.store(candidate.identities);
+        self.keep_quotas(&loaded.config);
+        self.stores.guard.set(Settings::of(&loaded.config.overload, loaded.config.process.threads));
         self.current.store(snapshot.clone());
         self.stores.passwords.tidy();
         self.stores.metrics.published(snapshot.generation, SystemTime::now());
@@ -303,6 +321,17 @@ impl Live {
             tracing::warn!(waits_for_restart = waits.join(", "), "changed, but only a restart applies it");
         }
         snapshot.generation
+    }
+
+    /// A reload may bring the first quota. One whose use cannot be kept is counted all the same.
+    fn keep_quotas(&self, config: &Config) {
+        warn_of_quotas_not_kept(&self.stores, config);
+        if config.has_quotas()
+            && let Err(error) = self.stores.ledger.open()
+        {
+            tracing::error!(reason = %error.reason(), "{error}: a restart forgets it");
+        }
+        self.stores.ledger.tidy();
     }
 
     fn start_upstreams(&self, snapshot: &Snapshot) {
@@ -318,6 +347,14 @@ impl Live {
         let waits = compile::waits_for_restart(&self.started_with, config);
         self.status.store(Arc::new(ReloadStatus { at: SystemTime::now(), error, waits_for_restart: waits.clone() }));
         waits
+    }
+}
+
+fn warn_of_quotas_not_kept(stores: &Stores, config: &Config) {
+    if config.has_quotas() && !stores.ledger.status().kept {
+        tracing::warn!(
+            "a restart forgets what was used of quotas: set `process.state`, or have the service manager give a STATE_DIRECTORY"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use http::Version;
 
 use super::{Record, digits, time};
-use crate::{caller::Refusal, config::observe::LogFormat};
+use crate::{caller::Refusal, config::observe::LogFormat, exchange::ByLimit};
 
 /// Longest text of a client that a line shows, in bytes; longer is cut and ends in `...`.
 const TEXT_MAX: usize = 4096;
@@ -58,6 +58,7 @@ fn json(record: &Record<'_>, out: &mut Vec<u8>) {
     object.text(r#","consumer":"#, record.consumer.map(str::as_bytes));
     object.text(r#","auth":"#, record.auth.map(str::as_bytes));
     object.word(r#","refusal":"#, record.refusal, refusal);
+    object.word(r#","limit":"#, record.limit, limit);
     object.text(r#","user_agent":"#, record.user_agent);
     object.text(r#","referer":"#, record.referer);
     object.word(r#","flag":"#, Some(record.flag.code()), word);
@@ -92,6 +93,16 @@ fn combined(record: &Record<'_>, out: &mut Vec<u8>) {
 fn refusal(refusal: Refusal, out: &mut Vec<u8>) {
     let trial: &[u8] = if refusal.shadow { b"shadow " } else { b"" };
     [trial, refusal.by.as_bytes(), b" ", refusal.reason.as_bytes()].iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// `throttle`, `rate_limit per-plan`, or `shadow rate_limit per-plan` in a trial: fixed words and a name.
+fn limit(limit: ByLimit<'_>, out: &mut Vec<u8>) {
+    let trial: &[u8] = if limit.shadow { b"shadow " } else { b"" };
+    [trial, limit.policy.as_bytes()].iter().for_each(|part| out.extend_from_slice(part));
+    if let Some(name) = limit.limit {
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+    }
 }
 
 const fn protocol(version: Version) -> &'static str {

@@ -25,12 +25,16 @@ use crate::{
 mod auth;
 mod family;
 mod identity;
+mod limit;
+mod overload;
 mod route;
 
 pub(super) use self::family::{counters, gauges};
 pub use self::{
     auth::{AuthMetrics, AuthzMetrics},
     identity::{Identity, Keys},
+    limit::LimitMetrics,
+    overload::Limiting,
     route::{InFlight, RouteMetrics},
 };
 
@@ -66,6 +70,7 @@ struct Known {
     routes: BTreeMap<RouteName, RouteMetrics>,
     auth: BTreeMap<auth::SchemeKey, AuthMetrics>,
     authz: BTreeMap<auth::RouteKey, AuthzMetrics>,
+    limits: BTreeMap<limit::LimitKey, LimitMetrics>,
     upstreams: BTreeSet<UpstreamName>,
 }
 
@@ -187,6 +192,11 @@ impl Metrics {
         self.known().authz.entry((route.clone(), mode.word())).or_default().clone()
     }
 
+    /// The series of a limit on a route.
+    pub fn limit(&self, route: &RouteName, policy: &'static str, limit: &str, mode: Mode) -> LimitMetrics {
+        self.known().limits.entry((route.clone(), policy, limit.to_owned(), mode.word())).or_default().clone()
+    }
+
     pub fn upstream(&self, name: &UpstreamName) -> UpstreamMetrics {
         self.known().upstreams.insert(name.clone());
         let name = name.as_str();
@@ -257,21 +267,29 @@ impl Metrics {
         let stays = |name: &RouteName| routes.contains(name) || name.as_str() == NO_ROUTE;
         known.auth.retain(|(name, _, _), _| stays(name));
         known.authz.retain(|(name, _), _| stays(name));
+        known.limits.retain(|(name, ..), _| stays(name));
         known.upstreams.retain(|name| upstreams.contains(name) || self.forget_upstream(name.as_str()));
     }
 
-    /// The text format, with the health of these endpoints, the figures of these identities and those of the process as of now.
-    pub fn render<'a>(&self, endpoints: impl IntoIterator<Item = Endpoint<'a>>, identities: &[Identity<'a>]) -> String {
+    /// The text format, with the health of these endpoints, the figures of these identities, of limits and those of the process as of now.
+    pub fn render<'a>(
+        &self,
+        endpoints: impl IntoIterator<Item = Endpoint<'a>>,
+        identities: &[Identity<'a>],
+        limiting: &Limiting,
+    ) -> String {
         let mut families = self.registry.gather();
         {
             let known = self.known();
             families.extend(route::families(&known.routes));
             families.extend(auth::families(&known.auth, &known.authz));
+            families.push(limit::family(&known.limits));
         }
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         families.extend(by_endpoint(&endpoints));
         families.push(transitions(&endpoints));
         families.extend(identity::families(identities));
+        families.extend(overload::families(limiting));
         families.extend(process::families());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));

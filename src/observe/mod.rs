@@ -7,7 +7,11 @@ use std::{
 
 use http::{Method, Version};
 
-use crate::{caller::Refusal, config::route::Scheme, exchange::Flag};
+use crate::{
+    caller::Refusal,
+    config::route::Scheme,
+    exchange::{ByLimit, Flag},
+};
 
 pub mod access_log;
 pub mod digits;
@@ -58,6 +62,8 @@ pub struct Record<'a> {
     pub auth: Option<&'static str>,
     /// What was, or in a trial would have been, refused to the caller.
     pub refusal: Option<Refusal>,
+    /// The limit that refused the request, or in a trial would have.
+    pub limit: Option<ByLimit<'a>>,
     /// As it came: any bytes.
     pub user_agent: Option<&'a [u8]>,
     /// As it came: any bytes.

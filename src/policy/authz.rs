@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Policy, chain::Ground};
 use crate::{
-    caller::{Caller, Claims, Lack, Refusal},
+    caller::{Caller, ClaimPath, Claims, Lack, Refusal},
     config::{
         policy::{
             auth::{Auth, Mode},
@@ -18,10 +18,7 @@ use crate::{
         suggest::suggest,
     },
     exchange::{Inbound, Stop},
-    identity::{
-        claim::ClaimPath,
-        expression::{Expression, Scene},
-    },
+    identity::expression::{Expression, Scene},
     name::GroupName,
     observe::metrics::AuthzMetrics,
 };

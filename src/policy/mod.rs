@@ -10,10 +10,18 @@ use crate::exchange::{Facts, Inbound, Stop};
 
 pub mod chain;
 pub mod introduction;
+pub mod overload;
 pub mod auth;
 pub mod authz;
 pub mod cors;
 pub mod request_limits;
+pub mod throttle;
+pub mod rate_limit;
+pub mod quota;
+pub mod concurrency;
+pub mod limit_key;
+pub mod limit_terms;
+pub mod limit_fields;
 
 /// One rule of a route, compiled. A step does nothing unless overridden.
 pub trait Policy: Send + Sync {
@@ -28,6 +36,9 @@ pub trait Policy: Send + Sync {
     fn request(&self, _: &mut Inbound<'_>, _: &mut Self::Memo) -> impl Future<Output = Result<(), Stop>> + Send {
         async { Ok(()) }
     }
+
+    /// A later limit refused the request: what it took of this policy's is given back.
+    fn give_back(&self, _: &mut Self::Memo) {}
 
     /// Origin ring, inward: only when we go to the origin.
     fn upstream_request(&self, _: &mut RequestHeader, _: &Facts, _: &mut Self::Memo) -> Result<(), Stop> {
@@ -78,6 +89,12 @@ impl<P: Policy> Policy for Option<P> {
         match self {
             Some(policy) => policy.request(inbound, memo).await,
             None => Ok(()),
+        }
+    }
+
+    fn give_back(&self, memo: &mut Self::Memo) {
+        if let Some(policy) = self {
+            policy.give_back(memo);
         }
     }
 

@@ -114,6 +114,7 @@ fn record<'a>(
         consumer: ctx.caller.consumer.as_ref().map(|consumer| consumer.name.as_str()),
         auth: ctx.caller.scheme,
         refusal: ctx.caller.refusal,
+        limit: ctx.route.as_ref().and_then(|route| route.chain.refused_by(&ctx.memo)),
         user_agent: field(header::USER_AGENT),
         referer: shown.referer.as_deref(),
         flag: ctx.flag(),

@@ -113,6 +113,7 @@ impl Gateway {
         ctx.in_flight = Some(route.metrics.begin());
         let route = ctx.route.insert(route).clone();
         let facts = ctx.facts.insert(facts);
+        route.chain.admit(&mut ctx.memo)?;
         if route.chain.may_hold() {
             hold::for_policies(session, &route.chain, &mut ctx.memo, facts, tls, &mut ctx.caller).await?;
         }

@@ -142,6 +142,15 @@ pub fn told(stop: &Stop) -> Told {
             "This failure was made on purpose, to see what follows from it.",
             F::FaultInjected,
         ),
+        Stop::Limited(limited) => limited_told(limited.by),
+        Stop::Overloaded(_) => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "overloaded",
+            "Service unavailable",
+            "More is asked of the gateway than it can carry now.",
+            F::Overloaded,
+        ),
         Stop::RequestTimeout => told(
             S::GATEWAY_TIMEOUT,
             4,
@@ -196,6 +205,16 @@ fn login_told(fault: LoginFault) -> Told {
             told(S::SERVICE_UNAVAILABLE, 14, "login_unavailable", "Login unavailable", "Nobody can sign in at the moment.")
         }
     }
+}
+
+/// A limit on how much at once, or on how often.
+fn limited_told(by: &str) -> Told {
+    let (code, detail) = match by {
+        "concurrency" => ("too_many_at_once", "Too many requests are being carried at the same time."),
+        "quota" => ("quota_exceeded", "The caller has used all that its plan allows in this period."),
+        _ => ("rate_limited", "More requests came than are allowed in this time."),
+    };
+    Told { status: StatusCode::TOO_MANY_REQUESTS, grpc: 8, code, title: "Too many requests", detail, flag: Flag::Limited }
 }
 
 fn upstream_told(fault: UpstreamFault) -> Told {
@@ -268,11 +287,6 @@ fn upstream_told(fault: UpstreamFault) -> Told {
     }
 }
 
-/// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
-fn seconds_up(time: std::time::Duration) -> u64 {
-    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
-}
-
 /// The answer to a head that goes no further than the edge, as it goes over an HTTP/1.1 connection that ends with it.
 pub fn unread(stop: &Stop, request_id: &str) -> bytes::Bytes {
     let told = told(stop);
@@ -312,6 +326,8 @@ impl Reply {
                 reply.set_cookies(&elsewhere.cookies)?;
             }
             Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
+            Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(limited.retry_after))?,
+            Stop::Overloaded(retry_after) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*retry_after))?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
@@ -360,6 +376,11 @@ impl Reply {
         session.write_response_header(Box::new(self.head), false).await?;
         session.write_response_body(Some(self.body), true).await
     }
+}
+
+/// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
+fn seconds_up(time: std::time::Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// Sends a head that nothing follows. `write_response_header` would not mark the end of an HTTP/2 stream, which gRPC's

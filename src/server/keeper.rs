@@ -51,10 +51,17 @@ impl Keeper {
     }
 }
 
+/// Sheds what is too much, for ever.
+async fn watch_over(live: Arc<Live>) {
+    let stores = live.stores();
+    stores.guard.watch(|| stores.in_flight()).await;
+}
+
 #[async_trait]
 impl BackgroundService for Keeper {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         self.live.run_on(Handle::current());
+        tokio::spawn(watch_over(self.live.clone()));
         let mut hangups = signals::listen(SignalKind::hangup());
         let mut rotations = signals::listen(SignalKind::user_defined1());
         let mut watch = Watch::new();

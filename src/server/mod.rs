@@ -22,7 +22,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::{
     admin::{self, App},
-    config::{self, Config, address::ListenAddress, process::Threads},
+    config::{self, Config, address::ListenAddress},
     edge::{self, Doors},
     identity::{identities, jwt::keys},
     live::{Live, Source},
@@ -93,7 +93,7 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     let gateway = Gateway::new(live.clone(), live.stores().clone());
     let (service, doors) = edge::service(&live, &conf, gateway);
     let traffic = Opened::new(service, sockets, shutters.clone(), signals.listeners());
-    server.add_service(traffic.holding(live.stores().hold()).watched(canary));
+    server.add_service(traffic.holding(live.stores().hold()).watched(canary).measured(live.stores().guard.clone()));
     if let Some(admin) = &config.admin {
         let mut sockets = Sockets::of_admin(admin, &mut inherited, &files)?;
         spare.extend(sockets.spare());
@@ -117,6 +117,9 @@ pub fn run(source: Source, start: Start) -> anyhow::Result<()> {
     server.add_service(background_service("herald", herald));
     tell(config);
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    if !live.stores().ledger.close(signals::LOG_PATIENCE) {
+        tracing::error!("what was used of quotas last could not be written in time");
+    }
     if let Some(log) = &live.stores().access_log {
         log.close(signals::LOG_PATIENCE);
     }
@@ -135,7 +138,7 @@ fn bequeathed(start: Start, inherited: &mut Inherited) -> anyhow::Result<Option<
 
 fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors, supervisor: &Arc<Supervisor>) -> Service<App> {
     let (live, supervisor) = (|| live.clone(), supervisor.clone());
-    let (ready, active, metrics, reload) = (live(), live(), live(), live());
+    let (ready, active, metrics, reload, limits, reset) = (live(), live(), live(), live(), live(), live());
     let (shown, tended) = (live(), live());
     let door = admin::Gateway {
         not_ready: Box::new(move || [ready.unready(), doors.overloaded()].concat()),
@@ -143,6 +146,8 @@ fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors, supervi
         metrics: Box::new(move || exposition(&metrics)),
         upstreams: Box::new(move || upstreams::shown(&shown)),
         tend: Box::new(move |tend| upstreams::tend(&tended, tend)),
+        limits: Box::new(move |consumer| limits.usage(consumer)),
+        reset_limits: Box::new(move |consumer| reset.reset_usage(consumer)),
         reload: Box::new(move || supervisor.during_reload(&reload, || reload.reload())),
     };
     let mut service = Service::new("admin".to_owned(), App::new(config, door));
@@ -178,7 +183,8 @@ fn exposition(live: &Live) -> String {
     });
     let identities = live.stores().identities.load();
     let identities: Vec<_> = identities.statuses().map(|(name, status)| identity(name.as_str(), status)).collect();
-    live.stores().metrics.render(endpoints, &identities)
+    let limiting = metrics::Limiting { overload: live.stores().guard.status(), quotas: live.stores().ledger.status() };
+    live.stores().metrics.render(endpoints, &identities, &limiting)
 }
 
 fn identity(name: &str, status: identities::Status) -> metrics::Identity<'_> {
@@ -205,12 +211,8 @@ fn hold_signals() -> anyhow::Result<()> {
 }
 
 fn server_conf(config: &Config) -> ServerConf {
-    let threads = match config.process.threads {
-        Threads::Fixed(threads) => threads.get(),
-        Threads::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    };
     ServerConf {
-        threads,
+        threads: config.process.threads.count(),
         upstream_keepalive_pool_size: POOL_SIZE,
         // The drain is over when Pingora is told to stop.
         grace_period_seconds: Some(0),

@@ -33,6 +33,7 @@ use crate::{
         self, Config, Listener,
         address::{FileMode, ListenAddress},
     },
+    limit::overload::Guard,
     stores::Held,
 };
 
@@ -65,6 +66,8 @@ pub struct Opened<S> {
     shutters: Arc<Shutters>,
     /// Sits on the service's threads.
     canary: Option<Canary>,
+    /// Measures how late they are.
+    measuring: Option<Arc<Guard>>,
     /// Turns true when they are to close. Pingora's own watch would close those of all services at once.
     closing: ShutdownWatch,
     /// Held until they are closed.
@@ -228,12 +231,17 @@ fn stream(family: AddressFamily) -> nix::Result<OwnedFd> {
 
 impl<S> Opened<S> {
     pub fn new(service: S, sockets: Sockets, shutters: Arc<Shutters>, closing: ShutdownWatch) -> Self {
-        Self { service, sockets, shutters, canary: None, closing, held: None }
+        Self { service, sockets, shutters, canary: None, measuring: None, closing, held: None }
     }
 
     /// Answers for the service's threads.
     pub fn watched(self, canary: Canary) -> Self {
         Self { canary: Some(canary), ..self }
+    }
+
+    /// Whose lag is measured on the service's threads.
+    pub fn measured(self, guard: Arc<Guard>) -> Self {
+        Self { measuring: Some(guard), ..self }
     }
 
     /// What is let go of when the sockets are closed.
@@ -256,6 +264,9 @@ impl<S: Service> Opened<S> {
         }
         if let Some(canary) = self.canary.take() {
             tokio::spawn(canary.sing());
+        }
+        if let Some(guard) = self.measuring.take() {
+            tokio::spawn(async move { guard.measure().await });
         }
         let mut served = self.service.start_service(fds, self.closing.clone(), listeners_per_fd);
         // Its sockets are open, so when it first has to wait it has begun to accept.

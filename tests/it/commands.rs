@@ -276,7 +276,12 @@ fn what_cannot_work_is_refused_with_its_place() {
 
 #[test]
 fn what_later_work_brings_is_refused_as_not_supported_yet() {
-    for text in ["plans: {}", "cache: {}", "policies: { rate_limit: {} }", "routes: { a: { to: { migrate: {} } } }"] {
+    for text in [
+        "cache: {}",
+        "policies: { waf: {} }",
+        "routes: { a: { to: { aggregate: {} } } }",
+        "routes: { a: { to: { migrate: {} } } }",
+    ] {
         let told = refused(text);
         assert!(told.contains("not supported yet"), "{told}");
     }

@@ -4,10 +4,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use banyan::{
-    exchange::{Elsewhere, LoginFault, Relayed, Stop, UpstreamFault as Fault},
+    exchange::{Elsewhere, Limited, LoginFault, Relayed, Stop, UpstreamFault as Fault},
     reply::told,
 };
 use http::HeaderValue;
@@ -73,6 +74,10 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Login(LoginFault::Unavailable),
         Stop::Forbidden(None),
         Stop::Undecided,
+        Stop::Limited(Limited { by: "rate_limit", retry_after: Duration::ZERO }),
+        Stop::Limited(Limited { by: "concurrency", retry_after: Duration::ZERO }),
+        Stop::Limited(Limited { by: "quota", retry_after: Duration::ZERO }),
+        Stop::Overloaded(Duration::ZERO),
         Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),
         Stop::Mishap(http::StatusCode::SERVICE_UNAVAILABLE),
         Stop::RequestTimeout,

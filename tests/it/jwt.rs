@@ -269,7 +269,7 @@ policies: {{ auth: {{ jwt: idp }} }}
 routes:
   scopes: {{ match: {{ path: /scopes }}, policies: {{ authz: {{ scopes: {{ all: [orders, stock] }} }} }}, to: {{ upstream: one }} }}
   roles: {{ match: {{ path: /roles }}, policies: {{ authz: {{ roles: {{ any: [clerk] }} }} }}, to: {{ upstream: one }} }}
-  claims: {{ match: {{ path: /claims }}, policies: {{ authz: {{ claims: {{ /org/id: [shop] }} }} }}, to: {{ upstream: one }} }}
+  claims: {{ match: {{ path: /claims }}, policies: {{ authz: {{ claims: {{ org.id: [shop] }} }} }}, to: {{ upstream: one }} }}
 "#,
         keys.origin
     ));

@@ -11,7 +11,7 @@ use crate::harness::{
     origin::{nobody, ok},
 };
 
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 31] = [
     "time",
     "request_id",
     "trace_id",
@@ -38,6 +38,7 @@ const KEYS: [&str; 30] = [
     "consumer",
     "auth",
     "refusal",
+    "limit",
     "user_agent",
     "referer",
     "flag",

@@ -41,7 +41,7 @@ impl Scenario for Cached {
         ensure!(status == 401, "a request without a token was answered with {status}");
         let before = stage.introspections();
         for _ in 0..3 {
-            let status = party.status_bearing("/", Some(&token(CALLERS)))?;
+            let status = party.status_bearing("/", &token(CALLERS))?;
             ensure!(status == 200, "a token was answered with {status}");
         }
         let asked = stage.introspections() - before;

@@ -110,10 +110,10 @@ fn refuses(party: &Party) -> anyhow::Result<()> {
     let status = party.status("/")?;
     ensure!(status == 401, "a request without a token was answered with {status}");
     let stranger = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
-    let status = party.status_bearing("/", Some(&token(&stranger, 0, end())))?;
+    let status = party.status_bearing("/", &token(&stranger, 0, end()))?;
     ensure!(status == 401, "a forged token was answered with {status}");
     if party.kind == Kind::Banyan {
-        party.status_bearing("/", Some(&token(&ISSUER, 0, end())))?;
+        party.status_bearing("/", &token(&ISSUER, 0, end()))?;
         let line = party.logged("\"auth\":\"jwt\"")?;
         ensure!(line.contains("\"status\":200"), "the access log does not tell who vouched: {line}");
     }

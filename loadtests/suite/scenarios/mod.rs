@@ -5,6 +5,7 @@ mod routes;
 mod api_key;
 mod jwt;
 mod introspection;
+mod limits;
 mod tls;
 mod handshakes;
 mod http2;
@@ -21,20 +22,25 @@ use super::{
     client::{Ask, Client, Speech},
     compare::{Stage, Turn, tally, target, together},
     disturb::{self, Disturbance},
+    filling::CALLER,
     generator::{Load, Pace, runtime},
     origin::{LARGE, SMALL},
-    party::{self, Contestant, Kind, Party, Setup},
+    party::{self, Contestant, Kind, Limit, Party, Setup},
     section::{Row, Section, curve, quantile},
 };
 
 /// All scenarios, in the order in which they are run.
-const ALL: [&dyn Scenario; 16] = [
+const ALL: [&dyn Scenario; 20] = [
     &plain::Plain,
     &routes::Routes,
     &api_key::ApiKey,
     &jwt::Warm,
     &jwt::Cold,
     &introspection::Cached,
+    &limits::AMPLE,
+    &limits::LEASED,
+    &limits::EXACT,
+    &limits::SPENT,
     &tls::Tls,
     &handshakes::Handshakes,
     &http2::Http2,

@@ -4,26 +4,40 @@ use super::super::problem::{Path, Step};
 
 /// Keys that are not built yet; `*` stands for any name or position.
 const KEYS: &[&str] = &[
-    "plans",
-    "consumers.*.plan",
+    "policies.rate_limit.*.store",
+    "policies.rate_limit.*.sync",
+    "policies.rate_limit.*.on_store_failure",
+    "routes.*.policies.rate_limit.*.store",
+    "routes.*.policies.rate_limit.*.sync",
+    "routes.*.policies.rate_limit.*.on_store_failure",
     "cache",
     "stores",
     "upstreams.*.discover",
     "upstreams.*.breaker.per_endpoint",
     "upstreams.*.breaker.fallback",
     "upstreams.*.health.grpc",
-    "routes.*.priority",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
     "routes.*.to.translate",
 ];
 
 /// Words that are not built yet, by the key that will take them.
-const WORDS: &[(&str, &[&str])] = &[];
+const WORDS: &[(&str, &[&str])] = &[
+    ("policies.*.key", COUNTRY),
+    ("policies.*.key.*", COUNTRY),
+    ("policies.rate_limit.*.key", COUNTRY),
+    ("policies.rate_limit.*.key.*", COUNTRY),
+    ("routes.*.policies.*.key", COUNTRY),
+    ("routes.*.policies.*.key.*", COUNTRY),
+    ("routes.*.policies.rate_limit.*.key", COUNTRY),
+    ("routes.*.policies.rate_limit.*.key.*", COUNTRY),
+];
+
+/// What is counted apart by a database of addresses.
+const COUNTRY: &[&str] = &["country"];
 
 /// Policies that are not built yet, for the gateway and for a route.
-const POLICIES: &[&str] =
-    &["cache", "concurrency", "ip", "overload", "quota", "rate_limit", "throttle", "transform", "validate", "waf"];
+const POLICIES: &[&str] = &["cache", "ip", "transform", "validate", "waf"];
 
 /// Whether a later version brings the key.
 pub fn brings_key(path: &Path) -> bool {

@@ -73,10 +73,21 @@ fn of_key(key: &str, text: &str) -> usize {
         name.is_some_and(|(_, kind)| !kind.is_empty() && kind.len() < 6 && kind.bytes().all(|b| b.is_ascii_alphanumeric()))
     };
     match is_secret_key(key) || key == "key" {
+        true if key == "key" && is_counted(text) => 0,
         true if text.starts_with('[') => list(text),
         true => Some(value(text)).filter(|length| key != "key" || !text.get(..*length).is_some_and(is_file)).unwrap_or_default(),
         false => 0,
     }
+}
+
+/// What limits count, in their `key`: no secret.
+const COUNTED: [&str; 6] = ["client_ip", "consumer", "credential", "plan", "route", "country"];
+
+/// Whether a text begins with the key of a limit, or a list of such.
+fn is_counted(text: &str) -> bool {
+    let text = text.trim_start_matches('[').trim_start();
+    let word = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}')).next().unwrap_or_default();
+    COUNTED.contains(&word)
 }
 
 /// Length of a list of texts up to and with its closing bracket, or to the end; 0 of an empty one, and of one of maps, whose keys are
@@ -164,6 +175,9 @@ mod tests {
         check(r#"{ key_id: a, key: "BwcH/BwcH+a=" }"#, "{ key_id: a, key: [redacted] }");
         check("{ cert: web.pem, key: tls/web.key }", "{ cert: web.pem, key: tls/web.key }");
         check("  key: ${file:keys/acme.pem}", "  key: ${file:keys/acme.pem}");
+        check("{ key: [consumer, { header: x }], limit: 1/1s }", "{ key: [consumer, { header: x }], limit: 1/1s }");
+        check("  key: client_ip", "  key: client_ip");
+        check("  key: plan+BwcH/BwcH+a=", "  key: [redacted]");
         check("  address: 127.0.0.1:80", "  address: 127.0.0.1:80");
     }
 

@@ -24,6 +24,7 @@ const FILES: &[&str] = &[
     "upstreams.*.tls.client_certificate.cert",
     "upstreams.*.tls.client_certificate.key",
     "observe.access_log.path",
+    "process.state",
 ];
 
 /// Keys that may name a Unix socket, by its file.

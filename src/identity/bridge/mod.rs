@@ -21,7 +21,6 @@ use serde_json::{Map, Value};
 
 use super::{
     Verified,
-    claim::ClaimPath,
     fields::Forward,
     mint::{Minted, Minter},
     outgoing::{self, Outgoing, OutgoingError},
@@ -30,7 +29,7 @@ use super::{
     strict,
     token::{Moment, TokenHash, weight},
 };
-use crate::caller::{Claims, Fields, Reason};
+use crate::caller::{ClaimPath, Claims, Fields, Reason};
 
 /// The most sessions that one identity remembers, and the most memory for them.
 const GOOD: Bounds = Bounds { entries: 100_000, bytes: 64 << 20 };

@@ -8,6 +8,7 @@ use rustls::RootCertStore;
 
 use super::Identity;
 use crate::{
+    caller::ClaimPath,
     certs,
     config::{
         self,
@@ -16,7 +17,6 @@ use crate::{
         secret::Secret,
     },
     identity::{
-        claim::ClaimPath,
         fields::Forward,
         introspect::{self, Introspection},
         jwt::{

@@ -3,9 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    caller::{Claims, Reason, words},
+    caller::{ClaimPath, Claims, Reason, words},
     identity::{
-        claim::ClaimPath,
         strict,
         token::{Moment, moment, names_one_of},
     },

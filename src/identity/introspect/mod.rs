@@ -18,13 +18,12 @@ use tokio::sync::watch;
 
 use super::{
     Verified,
-    claim::ClaimPath,
     fields::Forward,
     outgoing::{self, Outgoing},
     remembered::{Bounds, Remembered},
     token::{self, Moment, TokenHash, weight},
 };
-use crate::caller::Reason;
+use crate::caller::{ClaimPath, Reason};
 
 mod answer;
 mod client;

@@ -14,13 +14,12 @@ use std::{
 
 use super::{
     Verified,
-    claim::ClaimPath,
     fields::Forward,
     remembered::{Bounds, Remembered},
     strict,
     token::{self, Moment, TokenHash, weight},
 };
-use crate::caller::{Claims, Reason, words};
+use crate::caller::{ClaimPath, Claims, Reason, words};
 
 mod compact;
 mod rules;

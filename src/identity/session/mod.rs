@@ -23,12 +23,11 @@ use self::{
     ticket::{Begun, random},
 };
 use super::{
-    claim::ClaimPath,
     fields::Forward,
     jwt::{Jwt, Keys},
     token::Moment,
 };
-use crate::caller::{Claims, Reason, words};
+use crate::caller::{ClaimPath, Claims, Reason, words};
 
 pub mod cookie;
 pub mod ended;

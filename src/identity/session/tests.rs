@@ -13,11 +13,13 @@ use tokio::{
 };
 
 use super::*;
-use crate::identity::{
-    claim::ClaimPath,
-    fields::Forward,
-    jwt::{Algorithm, KeySet, Keys, Rules},
-    outgoing::{Outgoing, PlainText, url},
+use crate::{
+    caller::ClaimPath,
+    identity::{
+        fields::Forward,
+        jwt::{Algorithm, KeySet, Keys, Rules},
+        outgoing::{Outgoing, PlainText, url},
+    },
 };
 
 const NOW: u64 = 1_700_000_000;

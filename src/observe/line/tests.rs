@@ -4,7 +4,11 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config::route::Scheme, exchange::Flag, observe::Tls};
+use crate::{
+    config::route::Scheme,
+    exchange::{ByLimit, Flag},
+    observe::Tls,
+};
 
 fn record() -> Record<'static> {
     Record {
@@ -33,6 +37,7 @@ fn record() -> Record<'static> {
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: Some(b"curl/8"),
         referer: None,
         flag: Flag::None,
@@ -61,7 +66,7 @@ fn a_json_line_is_this() {
             r#""host":"shop.example","path":"/api/orders/7","query":"full=1","protocol":"HTTP/1.1","status":200,"#,
             r#""bytes_received":0,"bytes_sent":512,"duration_ms":12.345,"upstream_connect_ms":null,"#,
             r#""upstream_first_byte_ms":9.007,"tls_version":"TLSv1.3","tls_cipher":"TLS13_AES_128_GCM_SHA256","#,
-            r#""client":"203.0.113.9","peer":"10.0.0.1:40000","consumer":null,"auth":null,"refusal":null,"#,
+            r#""client":"203.0.113.9","peer":"10.0.0.1:40000","consumer":null,"auth":null,"refusal":null,"limit":null,"#,
             r#""user_agent":"curl/8","referer":null,"flag":"-","generation":3}"#,
             "\n"
         )
@@ -83,6 +88,13 @@ fn a_line_says_who_called_and_what_was_refused() {
     assert_eq!((parsed(&record, "consumer"), parsed(&record, "auth")), ("acme".into(), "jwt".into()));
     assert_eq!(parsed(&record, "refusal"), "shadow authz scopes");
     assert!(written(&record, LogFormat::Combined).starts_with("203.0.113.9 - acme ["));
+}
+
+#[test]
+fn a_line_says_which_limit_refused() {
+    let by = |policy, limit, shadow| parsed(&Record { limit: Some(ByLimit { policy, limit, shadow }), ..record() }, "limit");
+    assert_eq!(by("throttle", None, false), "throttle");
+    assert_eq!(by("rate_limit", Some("per-plan"), true), "shadow rate_limit per-plan");
 }
 
 #[test]

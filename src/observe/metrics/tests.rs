@@ -39,6 +39,7 @@ fn record(status: u16, tries: u8, flag: Flag) -> Record<'static> {
         consumer: None,
         auth: None,
         refusal: None,
+        limit: None,
         user_agent: None,
         referer: None,
         flag,
@@ -68,11 +69,12 @@ fn complete() -> String {
     listener.goaway("no_error");
     metrics.auth(&RouteName::new("r"), "api_key", Mode::Enforce).accepted();
     metrics.authz(&RouteName::new("r"), Mode::Enforce).accepted();
+    metrics.limit(&RouteName::new("r"), "rate_limit", "l", Mode::Enforce).refused();
     metrics.ended(&record(200, 1, Flag::None), &route, Some(&metrics.upstream(&upstream)));
     metrics.published(1, UNIX_EPOCH);
     let keys = Keys { keys: 2, answers: (1, 0), good: Some(1) };
     let identity = Identity { name: "idp", tokens: 1, looks: (1, 1), keys: Some(keys), questions: Some((1, 0)) };
-    metrics.render([endpoint(&upstream, 1, true)], &[identity])
+    metrics.render([endpoint(&upstream, 1, true)], &[identity], &Limiting::default())
 }
 
 /// Name → type and labels, of what is rendered.
@@ -118,7 +120,7 @@ fn requests_count_by_route_and_class() {
         metrics.ended(&record(status, 0, Flag::None), &route, None);
     }
     metrics.ended(&record(404, 0, Flag::NoRoute), &metrics.no_route(), None);
-    let text = metrics.render([], &[]);
+    let text = metrics.render([], &[], &Limiting::default());
     let requests =
         |route: &str, class: &str| value(&text, &format!(r#"banyan_requests_total{{class="{class}",route="{route}"}}"#));
     for (class, count) in [("none", 2.0), ("1xx", 0.0), ("2xx", 2.0), ("3xx", 0.0), ("4xx", 1.0), ("5xx", 1.0)] {
@@ -143,7 +145,7 @@ fn every_flag_but_none_counts_as_itself() {
     for flag in Flag::ALL {
         let metrics = metrics();
         metrics.ended(&record(502, 0, flag), &metrics.no_route(), None);
-        let text = metrics.render([], &[]);
+        let text = metrics.render([], &[], &Limiting::default());
         for other in Flag::ALL.iter().skip(1) {
             let series = format!(r#"banyan_requests_flagged_total{{flag="{}"}}"#, other.code());
             assert_eq!(value(&text, &series), Some(f64::from(*other == flag)), "{series}");
@@ -160,7 +162,7 @@ fn upstreams_count_tries_and_first_bytes() {
     metrics.ended(&record(503, 0, Flag::NoEndpoint), &metrics.no_route(), Some(&upstream));
     let name = UpstreamName::new("legacy");
     let endpoint = |port, turned| Endpoint { turned, ..endpoint(&name, port, true) };
-    let text = metrics.render([endpoint(1, [1, 1]), endpoint(2, [0, 2])], &[]);
+    let text = metrics.render([endpoint(1, [1, 1]), endpoint(2, [0, 2])], &[], &Limiting::default());
     assert_eq!(value(&text, r#"banyan_upstream_retries_total{upstream="legacy"}"#), Some(2.0));
     assert_eq!(value(&text, r#"banyan_upstream_first_byte_seconds_count{upstream="legacy"}"#), Some(1.0));
     assert_eq!(value(&text, r#"banyan_upstream_health_transitions_total{to="unhealthy",upstream="legacy"}"#), Some(3.0));
@@ -172,7 +174,7 @@ fn guards_count_while_they_live() {
     let metrics = metrics();
     let (route, listener) = (metrics.route(&RouteName::new("r")), metrics.listener(&ListenerName::new("web")));
     let read = || {
-        let text = metrics.render([], &[]);
+        let text = metrics.render([], &[], &Limiting::default());
         [
             "banyan_requests_in_flight{route=\"r\"}",
             "banyan_connections{listener=\"web\"}",
@@ -196,7 +198,7 @@ fn names_no_longer_configured_lose_their_series() {
     }
     metrics.ended(&record(404, 0, Flag::NoRoute), &metrics.no_route(), None);
     metrics.retain(&BTreeSet::from([&kept]), &BTreeSet::from([&kept_upstream]));
-    let text = metrics.render([endpoint(&kept_upstream, 1, true)], &[]);
+    let text = metrics.render([endpoint(&kept_upstream, 1, true)], &[], &Limiting::default());
     assert!(!text.contains("gone"), "{text}");
     assert_eq!(value(&text, r#"banyan_requests_total{class="2xx",route="kept"}"#), Some(1.0));
     assert_eq!(value(&text, r#"banyan_requests_total{class="4xx",route="-"}"#), Some(1.0));
@@ -207,12 +209,12 @@ fn names_no_longer_configured_lose_their_series() {
 fn endpoints_show_their_health_at_the_scrape() {
     let metrics = metrics();
     let upstream = UpstreamName::new("u");
-    let text = metrics.render([endpoint(&upstream, 1, true), endpoint(&upstream, 2, false)], &[]);
+    let text = metrics.render([endpoint(&upstream, 1, true), endpoint(&upstream, 2, false)], &[], &Limiting::default());
     let healthy = |text: &str, port| {
         value(text, &format!(r#"banyan_upstream_endpoint_healthy{{endpoint="127.0.0.1:{port}",upstream="u"}}"#))
     };
     assert_eq!((healthy(&text, 1), healthy(&text, 2)), (Some(1.0), Some(0.0)));
-    let later = metrics.render([endpoint(&upstream, 2, true)], &[]);
+    let later = metrics.render([endpoint(&upstream, 2, true)], &[], &Limiting::default());
     assert_eq!((healthy(&later, 1), healthy(&later, 2)), (None, Some(1.0)));
 }
 
@@ -220,7 +222,7 @@ fn endpoints_show_their_health_at_the_scrape() {
 fn reloads_show_their_result() {
     let metrics = metrics();
     let read = || {
-        let text = metrics.render([], &[]);
+        let text = metrics.render([], &[], &Limiting::default());
         [
             "banyan_config_generation",
             "banyan_config_last_reload_success",

@@ -57,7 +57,7 @@ impl ApiKey {
     fn of(&self, key: &[u8]) -> Verdict {
         match self.consumers.by_api_key(key) {
             _ if key.is_empty() => Verdict::Refused(Reason::Malformed),
-            Some(consumer) => Verdict::Accepted(Caller::consumer(NAME, consumer.clone())),
+            Some((consumer, digest)) => Verdict::Accepted(Caller::known_by(NAME, consumer.clone(), &digest)),
             None => Verdict::Refused(Reason::Unknown),
         }
     }

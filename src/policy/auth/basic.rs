@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header::AUTHORIZATION};
 use pingora_http::RequestHeader;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Scheme, Verdict, only};
@@ -54,7 +55,7 @@ impl Scheme for Basic {
         let Some(encoded) = encoded(value) else { return Verdict::Absent };
         let Some((user, password)) = decoded(encoded) else { return Verdict::Refused(Reason::Malformed) };
         match self.consumers.by_password(&user, password).await {
-            Ok(consumer) => Verdict::Accepted(Caller::consumer(NAME, consumer.clone())),
+            Ok(consumer) => Verdict::Accepted(Caller::known_by(NAME, consumer.clone(), &Sha256::digest(&*user).into())),
             Err(Failure::Unknown) => Verdict::Refused(Reason::Unknown),
             Err(Failure::Wrong) => Verdict::Refused(Reason::Wrong),
             Err(Failure::Busy) => Verdict::Refused(Reason::Busy),

@@ -66,6 +66,7 @@ impl Bearer {
             consumer: self.consumers.find(&verified.claims.all).cloned(),
             scheme: Some(self.scheme),
             claims: Some(verified.claims.clone()),
+            credential: None,
             fields: verified.fields.clone(),
             refusal: None,
         }

@@ -60,6 +60,7 @@ impl Scheme for Bridge {
                 consumer: self.consumers.find(&verified.claims.all).cloned(),
                 scheme: Some(NAME),
                 claims: Some(verified.claims.clone()),
+                credential: None,
                 fields: verified.fields.clone(),
                 refusal: None,
             }),

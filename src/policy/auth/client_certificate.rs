@@ -63,9 +63,10 @@ impl Scheme for ClientCertificate {
     async fn verify(&self, inbound: &Inbound<'_>) -> Verdict {
         let Some(client) = inbound.tls.and_then(|tls| tls.client.as_ref()) else { return Verdict::Absent };
         match self.consumers.by_certificate(client) {
-            Ok(Some(consumer)) => {
-                Verdict::Accepted(Caller { fields: self.fields(client), ..Caller::consumer(NAME, consumer.clone()) })
-            }
+            Ok(Some(consumer)) => Verdict::Accepted(Caller {
+                fields: self.fields(client),
+                ..Caller::known_by(NAME, consumer.clone(), &client.fingerprint)
+            }),
             Ok(None) => Verdict::Refused(Reason::Unknown),
             Err(_) => Verdict::Refused(Reason::Conflict),
         }

@@ -65,6 +65,7 @@ impl Forward {
             consumer: consumer.cloned(),
             scheme: Some(NAME),
             claims: Some(claims.clone()),
+            credential: None,
             fields: passed.verified.fields.clone(),
             refusal: None,
         })

@@ -99,6 +99,7 @@ impl Login {
             consumer: self.consumers.find(&session.claims.all).cloned(),
             scheme: Some(NAME),
             claims: Some(session.claims),
+            credential: None,
             fields: session.fields,
             refusal: None,
         }

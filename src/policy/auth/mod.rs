@@ -392,6 +392,7 @@ fn joined(first: Option<Caller>, second: Caller) -> Option<Caller> {
             consumer: first.consumer.or(second.consumer),
             scheme: first.scheme,
             claims: first.claims.or(second.claims),
+            credential: first.credential.or(second.credential),
             fields: match (first.fields, second.fields) {
                 (Some(one), Some(other)) => Some(one.iter().chain(other.iter()).cloned().collect()),
                 (one, other) => one.or(other),

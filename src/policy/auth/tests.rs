@@ -2,9 +2,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::{
-    config::{self as language, load::from_text, policy::Switch},
+    config::{self as language, load::from_text, policy::Switch, process::Threads},
     exchange::testing,
     identity::{Consumers, Identities, Passwords},
+    limit::overload::{Guard, Settings},
     name::RouteName,
     observe::metrics::Metrics,
     policy::introduction::Guarded,
@@ -24,7 +25,7 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
     );
     assert_eq!(loaded.problems, [], "{policy}");
     let Switch::On(auth) = &loaded.config.policies.auth else { panic!("{policy}") };
-    let (consumers, _) = Consumers::compile(&loaded.config.consumers, &Arc::new(Passwords::new().unwrap()));
+    let (consumers, _) = Consumers::compile(&loaded.config.consumers, &[], &Arc::new(Passwords::new().unwrap()));
     let metrics = Metrics::new(&language::observe::Metrics::default()).unwrap();
     let ground = Ground {
         loaded: &loaded,
@@ -34,6 +35,9 @@ fn compiled(policy: &str) -> Result<Auth, Vec<Problem>> {
         guarded: &Arc::new(Guarded::default()),
         metrics: &metrics,
         replays: &Arc::default(),
+        counters: &Arc::default(),
+        quotas: &Arc::default(),
+        guard: &Arc::new(Guard::new(Settings::of(&Switch::Off, Threads::Auto))),
     };
     Auth::compile(auth, &Path::root().key("policies").key("auth"), &ground)
 }

@@ -28,7 +28,7 @@ fn authz(yaml: &str) -> Authz {
 fn holder(claims: Value, groups: &[&str]) -> Caller {
     let groups = Groups::new(groups.iter().map(|group| GroupName::new(group)).collect());
     Caller {
-        consumer: Some(Arc::new(Consumer { name: ConsumerName::new("c"), groups: Arc::new(groups) })),
+        consumer: Some(Arc::new(Consumer { name: ConsumerName::new("c"), index: 0, groups: Arc::new(groups), plan: None })),
         scheme: Some("jwt"),
         claims: Some(Arc::new(Claims::new(claims.as_object().unwrap().clone()))),
         ..Caller::default()

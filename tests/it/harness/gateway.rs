@@ -98,6 +98,13 @@ impl Gateway {
         successor
     }
 
+    /// Starts it once more where it was, after its end.
+    #[track_caller]
+    pub fn again(mut self) -> Gateway {
+        self.exit();
+        Start { dir: Some(self.dir.clone()), ports: self.ports.clone(), ..Start::default() }.ready()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 
 use super::{Found, address, forward, is_free, outgoing, text_of};
 use crate::{
+    caller::ClaimPath,
     config::{
         identity::SessionBridge,
         problem::{Path, Problem},
     },
     identity::{
         bridge::{Bridge, Settings},
-        claim::ClaimPath,
         fields::Forward,
         mint::{
             Minter, OWN, SigningKey,

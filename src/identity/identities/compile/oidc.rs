@@ -6,12 +6,12 @@ use reqwest::Url;
 
 use super::{Found, address, algorithm, boxed, forward, outgoing};
 use crate::{
+    caller::ClaimPath,
     config::{
         identity::Oidc,
         problem::{Path, Problem},
     },
     identity::{
-        claim::ClaimPath,
         jwt::{
             Jwt, Keys, Rules,
             fetch::Place,

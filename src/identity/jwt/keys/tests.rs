@@ -2,9 +2,8 @@ use rustls::RootCertStore;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::caller::Reason;
+use crate::caller::{ClaimPath, Reason};
 use crate::identity::{
-    claim::ClaimPath,
     fields::Forward,
     jwt::{Algorithm, Jwt, Rules},
     outgoing::PlainText,
