@@ -249,6 +249,11 @@ impl Clock {
         });
     }
 
+    /// Another try follows one that took too long: its deadlines are to count again.
+    pub fn next_try(&self) {
+        self.set(|state| state.expired = state.expired.filter(|expired| *expired != Expired::Response));
+    }
+
     /// The response head is there: only silence can end it now, or the end of the time for the whole call.
     pub fn head_came(&self) {
         self.set(|state| (state.request, state.response, state.upload) = (None, None, None));

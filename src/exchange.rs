@@ -128,6 +128,8 @@ pub enum Stop {
     Uncounted,
     /// The service could not be used.
     Upstream(UpstreamFault),
+    /// A failure made on purpose, with this status.
+    Mishap(StatusCode),
     /// `timeouts.request` ran out.
     RequestTimeout,
     /// The request body did not move on in time.
@@ -199,6 +201,10 @@ pub enum UpstreamFault {
     Reset,
     /// What came was not HTTP.
     Protocol,
+    /// It fails too much, so it is left alone for this long.
+    Broken(Duration),
+    /// It has as much to do as it may, and as many wait as may.
+    Full,
 }
 
 /// How a request ended, in one short code: the access log's `flag`. Named as Envoy's response flags are.
@@ -219,6 +225,10 @@ pub enum Flag {
     UpstreamClosed,
     /// `UPE`: the upstream broke the protocol.
     UpstreamProtocol,
+    /// `UO`: the upstream is asked no more for now: its breaker is open, or its limits are reached.
+    UpstreamOverflow,
+    /// `FI`: a failure was made on purpose.
+    FaultInjected,
     /// `SI`: a stream was idle for too long.
     StreamIdle,
     /// `DT`: `timeouts.request` ran out.
@@ -239,7 +249,7 @@ pub enum Flag {
 
 impl Flag {
     /// Every flag, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::None,
         Self::NoRoute,
         Self::NoEndpoint,
@@ -247,6 +257,8 @@ impl Flag {
         Self::UpstreamTimeout,
         Self::UpstreamClosed,
         Self::UpstreamProtocol,
+        Self::UpstreamOverflow,
+        Self::FaultInjected,
         Self::StreamIdle,
         Self::RequestTimeout,
         Self::ClientGone,
@@ -266,6 +278,8 @@ impl Flag {
             Self::UpstreamTimeout => "UT",
             Self::UpstreamClosed => "UC",
             Self::UpstreamProtocol => "UPE",
+            Self::UpstreamOverflow => "UO",
+            Self::FaultInjected => "FI",
             Self::StreamIdle => "SI",
             Self::RequestTimeout => "DT",
             Self::ClientGone => "DC",

@@ -7,8 +7,9 @@ use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use self::rate::Rate;
+pub use self::{percent::Percent, rate::Rate};
 
+mod percent;
 mod rate;
 
 /// A length of time: `500ms`, `10s`, `5m`, `1h`, `1d`. Decimals are allowed: `0.5ms`.

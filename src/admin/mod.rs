@@ -33,6 +33,10 @@ pub struct Gateway {
     pub active: Box<dyn Fn() -> Active + Send + Sync>,
     /// The Prometheus text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Upstreams and their endpoints.
+    pub upstreams: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Does to an endpoint what is asked, if there is such a one: says whether.
+    pub tend: Box<dyn Fn(&Tend) -> bool + Send + Sync>,
     /// Loads the configuration anew: the new generation, or the mistakes as text.
     pub reload: Box<dyn Fn() -> Result<u64, String> + Send + Sync>,
     pub limits: Box<Use>,
@@ -53,6 +57,30 @@ pub struct Active {
     pub error: Option<String>,
     /// Changes that were loaded but apply only after a restart.
     pub waits_for_restart: Vec<String>,
+}
+
+/// What an operator wants of an endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tend {
+    pub upstream: String,
+    /// Its address.
+    pub endpoint: String,
+    /// It is to be emptied; else it is to take requests again.
+    pub drains: bool,
+}
+
+impl Tend {
+    /// Of `/upstreams/NAME/ADDRESS/drain`, or `…/resume`.
+    fn of(path: &str) -> Option<Self> {
+        let mut parts = path.strip_prefix("/upstreams/")?.split('/');
+        let (upstream, endpoint, deed) = (parts.next()?, parts.next()?, parts.next()?);
+        let drains = match (deed, parts.next()) {
+            ("drain", None) => true,
+            ("resume", None) => false,
+            _ => return None,
+        };
+        Some(Self { upstream: upstream.to_owned(), endpoint: endpoint.to_owned(), drains })
+    }
 }
 
 /// The admin listener's application.
@@ -85,6 +113,8 @@ enum Page<'a> {
     Ready,
     Metrics,
     Config,
+    Upstreams,
+    Tend,
     Reload,
     /// Of a consumer.
     Limits(&'a str),
@@ -134,6 +164,11 @@ impl Desk {
             Page::Ready => Ok(self.ready()),
             Page::Metrics => Ok(Answer::metrics((self.gateway.metrics)())),
             Page::Config => Ok(self.config()),
+            Page::Upstreams => Ok(Answer::json(StatusCode::OK, &(self.gateway.upstreams)())),
+            Page::Tend => {
+                self.door.may_change(asked)?;
+                self.tend(&asked.path)
+            }
             Page::Reload => {
                 self.door.may_change(asked)?;
                 self.reload()
@@ -170,6 +205,13 @@ impl Desk {
         )
     }
 
+    fn tend(&self, path: &str) -> Result<Answer, Problem> {
+        match Tend::of(path).is_some_and(|tend| (self.gateway.tend)(&tend)) {
+            true => Ok(Answer::json(StatusCode::OK, &(self.gateway.upstreams)())),
+            false => Err(NO_ENDPOINT),
+        }
+    }
+
     fn reload(&self) -> Result<Answer, Problem> {
         let generation = (self.gateway.reload)().map_err(Problem::refused)?;
         let waits = (self.gateway.active)().waits_for_restart;
@@ -185,16 +227,22 @@ const NO_CONSUMER: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_consum
 
 const NOT_FOUND: Problem = Problem::new(StatusCode::NOT_FOUND, "no_such_page", "There is no such page; `/` lists them.");
 
+const NO_ENDPOINT: Problem =
+    Problem::new(StatusCode::NOT_FOUND, "no_such_endpoint", "There is no such endpoint; `/upstreams` lists them.");
+
 const INDEX: &str = "\
 Banyan, admin listener
 
-GET  /healthz                200 as long as the process lives
-GET  /readyz                 200 if it should get traffic, else 503 with the reasons
-GET  /metrics                Prometheus metrics
-GET  /config                 the active configuration, without secrets
-POST /reload                 loads the configuration anew; needs the bearer token
-GET  /limits/CONSUMER        what a consumer has used of its quota and rate limits
-POST /limits/CONSUMER/reset  forgets it; needs the bearer token
+GET  /healthz                        200 as long as the process lives
+GET  /readyz                         200 if it should get traffic, else 503 with the reasons
+GET  /metrics                        Prometheus metrics
+GET  /config                         the active configuration, without secrets
+GET  /upstreams                      upstreams and their endpoints: state, requests in flight, latency, why one is out
+POST /upstreams/NAME/ADDRESS/drain   the endpoint takes no new requests; needs the bearer token
+POST /upstreams/NAME/ADDRESS/resume  it takes them again; needs the bearer token
+POST /reload                         loads the configuration anew; needs the bearer token
+GET  /limits/CONSUMER                what a consumer has used of its quota and rate limits
+POST /limits/CONSUMER/reset          forgets it; needs the bearer token
 ";
 
 impl<'a> Page<'a> {
@@ -205,8 +253,12 @@ impl<'a> Page<'a> {
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
             "/config" => Some(Self::Config),
+            "/upstreams" => Some(Self::Upstreams),
             "/reload" => Some(Self::Reload),
-            path => Self::of_consumer(path.strip_prefix("/limits/")?),
+            path => match path.strip_prefix("/limits/") {
+                Some(rest) => Self::of_consumer(rest),
+                None => Tend::of(path).map(|_| Self::Tend),
+            },
         }
     }
 
@@ -224,8 +276,8 @@ impl<'a> Page<'a> {
             Err(problem.with(header::ALLOW, allow))
         };
         match self {
-            Self::Reload | Self::Reset(_) if *method != Method::POST => refusal("POST"),
-            Self::Reload | Self::Reset(_) => Ok(()),
+            Self::Reload | Self::Tend | Self::Reset(_) if *method != Method::POST => refusal("POST"),
+            Self::Reload | Self::Tend | Self::Reset(_) => Ok(()),
             _ if *method != Method::GET && *method != Method::HEAD => refusal("GET, HEAD"),
             _ => Ok(()),
         }

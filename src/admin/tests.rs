@@ -20,6 +20,8 @@ fn app(token: Option<&str>, reloads: Vec<Result<u64, String>>) -> App {
     let reloads = Mutex::new(reloads.into_iter());
     let gateway = Gateway {
         not_ready: Box::new(Vec::new),
+        upstreams: Box::new(|| json!({ "shop": {} })),
+        tend: Box::new(|tend| tend.upstream == "shop" && tend.drains),
         active: Box::new(|| Active {
             generation: 4,
             hash: "abc".to_owned(),
@@ -82,7 +84,18 @@ fn the_index_lists_every_page() {
     let listed: Vec<_> = INDEX.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).filter_map(Page::of).collect();
     assert_eq!(
         listed,
-        [Page::Health, Page::Ready, Page::Metrics, Page::Config, Page::Reload, Page::Limits("CONSUMER"), Page::Reset("CONSUMER"),]
+        [
+            Page::Health,
+            Page::Ready,
+            Page::Metrics,
+            Page::Config,
+            Page::Upstreams,
+            Page::Tend,
+            Page::Tend,
+            Page::Reload,
+            Page::Limits("CONSUMER"),
+            Page::Reset("CONSUMER"),
+        ]
     );
 }
 

@@ -25,7 +25,8 @@ const SECTIONS: [&str; 14] = [
 ];
 
 /// Type names whose whole story is told in the introduction, and what they are called.
-const QUANTITIES: [(&str, &str); 2] = [("Duration", "[duration](#units)"), ("Bytes", "[size](#units)")];
+const QUANTITIES: [(&str, &str); 3] =
+    [("Duration", "[duration](#units)"), ("Bytes", "[size](#units)"), ("Percent", "[share](#units)")];
 
 /// The generated part of `docs/configuration.md`.
 pub fn reference() -> String {
@@ -179,7 +180,7 @@ impl<'s> Writer<'s> {
         match schema.get("type").and_then(Json::as_str) {
             Some("string") => "text".to_owned(),
             Some("boolean") => "`true` or `false`".to_owned(),
-            Some("integer") => range(schema),
+            Some("integer" | "number") => range(schema),
             Some("array") => schema.get("items").map_or_else(String::new, |items| format!("list of {}", self.kind(items))),
             _ => values(schema).next().map_or_else(|| "map".to_owned(), |value| format!("map from name to {}", self.kind(value))),
         }

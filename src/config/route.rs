@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::faults::{Abort, Delay, Faults, Trigger};
 use super::{policy::Policies, upstream::weight};
 use crate::{
     name::{IdentityName, UpstreamName},
     units::{Duration, positive, some_positive, within},
 };
+
+mod faults;
 
 /// A route: the requests it takes, what it changes, the rules they meet and where they go.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -27,6 +30,9 @@ pub struct Route {
     /// Timeouts of this route, over its upstream's.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+    /// Failures made on purpose, for game days. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
     /// Rules of this route. One that is named here replaces the gateway's whole; `off` removes it.
     #[serde(default)]
     pub policies: Policies,

@@ -5,8 +5,23 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Unexpected};
 
+pub use self::{
+    balance::{Balance, Hash, HashKey, Sticky},
+    breaker::{Breaker, PROBES_MAX},
+    condition::Condition,
+    limits::Limits,
+    outlier::{Outlier, SuccessRate},
+    retries::{Backoff, Budget, Retries},
+};
 use super::address::{ADDRESS, socket};
 use crate::units::{Duration, positive, some_positive, within};
+
+mod balance;
+mod breaker;
+mod condition;
+mod limits;
+mod outlier;
+mod retries;
 
 /// A service: its endpoints and how they are reached.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -14,9 +29,17 @@ use crate::units::{Duration, positive, some_positive, within};
 pub struct Upstream {
     /// Where the service listens. At least one; the weights must not all be zero.
     pub endpoints: Vec<Endpoint>,
-    /// How an endpoint is chosen for a request.
+    /// How an endpoint is chosen for a request. `round_robin`: in turn, each as often as its weight says, spread smoothly. `least_requests`:
+    /// the one of two, drawn by weight, that has fewer requests for its weight. `peak_ewma`: the one of two that is likely to answer sooner, by
+    /// how fast it answered of late, how often it failed and what it has to do. `random`: at random, by weight.
     #[serde(default)]
     pub balance: Balance,
+    /// Sessions that stay with an endpoint, by a cookie that the gateway sets. Absent: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// How long a new or recovered endpoint takes from a tenth to its full share. Default `0s`: it has it at once.
+    #[serde(default = "at_once")]
+    pub slow_start: Duration,
     /// The protocol spoken to the service.
     #[serde(default)]
     pub protocol: Protocol,
@@ -33,6 +56,18 @@ pub struct Upstream {
     /// Active health checks: an endpoint that fails them gets no traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Which requests are tried again, and how often.
+    #[serde(default)]
+    pub retries: Retries,
+    /// Endpoints whose tries fail take no traffic for a while. Absent: they go on taking it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Outlier>,
+    /// A service that fails too much is left alone for a while. Absent: it is asked always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+    /// How much is asked of the service at once. Absent: there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// One address of a service: `127.0.0.1:9001`, or with a weight `{ address: 127.0.0.1:9001, weight: 3 }`.
@@ -42,7 +77,12 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Share of the traffic relative to the others, 0 to 1000. Default 1; 0 takes none.
     pub weight: u32,
+    /// Its tier, 0 to 9. Default 0, which is asked first.
+    pub priority: u8,
 }
+
+/// The last tier of endpoints.
+const PRIORITY_MAX: u64 = 9;
 
 /// Largest weight of an endpoint or a split share.
 pub const WEIGHT_MAX: u32 = 1000;
@@ -58,6 +98,14 @@ struct EndpointBody {
     #[serde(default = "one", deserialize_with = "weight")]
     #[schemars(range(min = 0, max = 1000))]
     weight: u32,
+    /// Its tier, 0 to 9: the next one takes over as much as less than 72% of those before it take traffic.
+    #[serde(default, deserialize_with = "priority")]
+    #[schemars(range(min = 0, max = 9))]
+    priority: u8,
+}
+
+fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    within(deserializer, "a tier from 0 to 9", 0..=PRIORITY_MAX).map(|priority| priority as u8)
 }
 
 #[derive(JsonSchema)]
@@ -75,6 +123,10 @@ pub(super) fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, 
     within(deserializer, "a weight from 0 to 1000", 0..=u64::from(WEIGHT_MAX)).map(|weight| weight as u32)
 }
 
+const fn at_once() -> Duration {
+    Duration::from_secs(0)
+}
+
 const fn one() -> u32 {
     1
 }
@@ -89,24 +141,15 @@ impl<'de> Deserialize<'de> for Endpoint {
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Endpoint, E> {
                 let address = text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &ADDRESS))?;
-                Ok(Endpoint { address, weight: 1 })
+                Ok(Endpoint { address, weight: 1, priority: 0 })
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
                 let body = EndpointBody::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(Endpoint { address: body.address, weight: body.weight })
+                Ok(Endpoint { address: body.address, weight: body.weight, priority: body.priority })
             }
         }
         deserializer.deserialize_any(Form)
     }
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// In turn, each as often as its weight says, spread smoothly.
-    #[default]
-    RoundRobin,
 }
 
 /// The protocol spoken to a service.
@@ -190,7 +233,7 @@ impl Default for Timeouts {
 #[serde(try_from = "HealthKeys", into = "HealthKeys")]
 #[schemars(with = "HealthKeys")]
 pub enum Health {
-    /// An HTTP request that must be answered with 200.
+    /// An HTTP request that must be answered with one of some statuses.
     Http(HttpHealth),
     /// A connection that must open.
     Tcp(TcpHealth),
@@ -200,7 +243,7 @@ pub enum Health {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct HealthKeys {
-    /// Send a GET and expect status 200.
+    /// Send a GET and look at the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     http: Option<HttpHealth>,
     /// Open a connection.
@@ -229,7 +272,7 @@ impl From<Health> for HealthKeys {
     }
 }
 
-/// An HTTP health check: `GET path` must be answered with 200.
+/// An HTTP health check: `GET path` must be answered with one of `statuses`.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHealth {
@@ -238,6 +281,10 @@ pub struct HttpHealth {
     /// Host header to send. Default: the TLS server name, else the endpoint's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Statuses that mean that it is healthy. Default `[200]`.
+    #[serde(default = "only_ok", deserialize_with = "statuses")]
+    #[schemars(inner(range(min = 200, max = 599)))]
+    pub statuses: Vec<u16>,
     /// Time between checks. Default 5s.
     #[serde(default = "default_interval", deserialize_with = "positive")]
     pub interval: Duration,
@@ -268,6 +315,19 @@ pub struct TcpHealth {
     /// Failures in a row before a healthy endpoint gets none. Default 2.
     #[serde(default = "default_flips")]
     pub unhealthy_after: std::num::NonZeroU16,
+}
+
+fn only_ok() -> Vec<u16> {
+    vec![200]
+}
+
+fn statuses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
+    #[derive(Deserialize)]
+    struct Status(#[serde(deserialize_with = "status")] u16);
+    fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        within(deserializer, "a status from 200 to 599", 200..=599).map(|status| status as u16)
+    }
+    Ok(Vec::<Status>::deserialize(deserializer)?.into_iter().map(|Status(status)| status).collect())
 }
 
 const fn default_interval() -> Duration {

@@ -19,7 +19,7 @@ use crate::{
     identity::{Consumers, Identities, identities::Identity},
     limit::fleet::Store,
     name::{ConsumerName, IdentityName, ListenerName, RouteName, StoreName, UpstreamName},
-    origin::{Origin, Redirect, Respond, Rewrite, Split},
+    origin::{Origin, Redirect, Respond, Rewrite, Split, faults::Faults},
     policy::{
         auth,
         chain::{Chain, Ground},
@@ -330,11 +330,14 @@ impl Compiler<'_> {
             None => Ok(Rewrite::default()),
         };
         let rewrite = rewrite.map_err(|found| problems.extend(found)).ok();
+        let faults = route.faults.as_ref().map(|faults| Faults::compile(faults, &at.key("faults"))).transpose();
+        let faults = faults.map_err(|found| problems.push(found)).ok().flatten();
         match (chain, origin, rewrite) {
             (Some(chain), Some(origin), Some(rewrite)) if !problems.iter().any(Problem::is_error) => {
                 let route = Route {
                     name: name.clone(),
                     timeouts: route.timeouts,
+                    faults,
                     metrics: self.stores.metrics.route(name),
                     upstreams: origin.upstreams().map(|upstream| self.stores.metrics.upstream(upstream.name())).collect(),
                     chain,
@@ -426,6 +429,7 @@ impl Compiler<'_> {
             Ok((chain, _)) => Some(Route {
                 name,
                 timeouts: config::route::RouteTimeouts::default(),
+                faults: None,
                 metrics: self.stores.metrics.no_route(),
                 upstreams: Box::default(),
                 chain,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::upstream::Upstream;
 
+pub mod faults;
 pub mod redirect;
 pub mod respond;
 pub mod rewrite;

@@ -22,7 +22,7 @@ use crate::{
     reply::{self, Told},
     route::Route,
     stores::Carried,
-    upstream::{EffectiveTimeouts, Lease, Tried, Upstream},
+    upstream::{EffectiveTimeouts, Lease, Place, Tried, Upstream},
 };
 
 /// One request, from its head to its log line.
@@ -60,9 +60,11 @@ pub struct Ctx {
 pub struct Tries {
     pub upstream: Option<Arc<Upstream>>,
     pub lease: Option<Lease>,
+    /// Among the requests that the service works on, until this one is over.
+    pub place: Option<Place>,
     /// Where the first try goes.
     pub first: Option<Box<HttpPeer>>,
-    /// Endpoints that could not be reached.
+    /// Endpoints that were asked in vain.
     pub tried: Tried,
     pub count: u8,
     pub fault: Option<UpstreamFault>,
@@ -79,6 +81,19 @@ pub struct Tries {
     pub upgrades: bool,
     /// The response head came.
     pub head_came: bool,
+    /// The answer that came is given up for another try.
+    pub again: bool,
+    /// How long to wait before the next try.
+    pub pause: Duration,
+}
+
+impl Tries {
+    /// The try is over: another goes elsewhere, if there is an elsewhere.
+    pub fn leave(&mut self) {
+        if let Some(lease) = &self.lease {
+            self.tried.push(lease.address());
+        }
+    }
 }
 
 impl Ctx {

@@ -115,6 +115,15 @@ pub fn strip_hop_by_hop(head: &mut ResponseHeader) {
     }
 }
 
+/// Tells the client which endpoint its session is with, where sessions stay.
+pub fn keep_session(head: &mut ResponseHeader, ctx: &Ctx) {
+    let (Some(upstream), Some(lease), Some(facts)) = (&ctx.tries.upstream, &ctx.tries.lease, &ctx.facts) else { return };
+    if let Some(cookie) = upstream.session_cookie(lease, facts.scheme) {
+        // It is a header value already; this cannot fail.
+        let _ = head.append_header(header::SET_COOKIE, cookie);
+    }
+}
+
 /// A response without a body: nothing can be waited for after its head (RFC 9112 §6.3).
 pub fn is_bodiless(request: &RequestHeader, head: &ResponseHeader) -> bool {
     request.method == Method::HEAD

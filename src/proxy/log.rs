@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode, header};
-use pingora_core::{Error, protocols::tls::SslDigest};
+use pingora_core::protocols::tls::SslDigest;
 use pingora_proxy::Session;
 
 use super::{ctx::Ctx, head};
@@ -23,10 +23,7 @@ pub const CLIENT_GONE: Told =
     Told { status: StatusCode::BAD_REQUEST, grpc: 1, code: "client_gone", title: "", detail: "", flag: Flag::ClientGone };
 
 /// Writes the log line and counts the request.
-pub fn write(stores: &Stores, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
-    if let Some(lease) = ctx.tries.lease.as_mut().filter(|_| error.is_none()) {
-        lease.report(Ok(()));
-    }
+pub fn write(stores: &Stores, session: &Session, ctx: &mut Ctx) {
     let unread;
     let facts = match &ctx.facts {
         Some(facts) => facts,

@@ -11,11 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use pingora_core::{
-    Error, ErrorType,
-    protocols::Digest,
-    upstreams::peer::{HttpPeer, Peer},
-};
+use pingora_core::{Error, ErrorType, protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -34,9 +30,10 @@ use crate::{
     reply::Reply,
     route::Route,
     stores::Stores,
-    upstream::EffectiveTimeouts,
+    upstream::{EffectiveTimeouts, Ended},
 };
 
+mod again;
 mod client;
 pub mod ctx;
 pub mod facts;
@@ -49,9 +46,7 @@ mod hold;
 mod log;
 mod time;
 mod upgrade;
-
-/// Most tries to connect for one request: the first, and others on other endpoints.
-const TRIES_MAX: u8 = 3;
+mod wait;
 
 /// Keeps why a request goes no further, and makes the error by which Pingora's hooks say so.
 fn stopped(ctx: &mut Ctx, stop: Stop) -> Box<Error> {
@@ -180,7 +175,8 @@ impl Gateway {
         if ctx.clock.left().is_some_and(|left| left.is_zero()) {
             return Err(Stop::RequestTimeout);
         }
-        let lease = upstream.pick(&ctx.tries.tried).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
+        let wish = upstream.wish(&session.req_header().headers, facts, &ctx.caller);
+        let lease = upstream.pick(&ctx.tries.tried, &wish).map_err(|fault| Stop::Upstream(ctx.tries.fault.unwrap_or(fault)))?;
         let timeouts = ctx.tries.timeouts.unwrap_or_else(|| EffectiveTimeouts::of(&route.timeouts, upstream.timeouts()));
         let timeouts = ctx.clock.left().map_or(timeouts, |left| timeouts.within(left));
         let mut peer = lease.peer(&timeouts, || facts::ends(facts, session.server_addr().and_then(|address| address.as_inet())));
@@ -233,6 +229,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
         let led = match self.admit(session, ctx).await {
+            Ok(()) if ctx.route.as_ref().is_some_and(|route| route.faults.is_some()) => {
+                Box::pin(wait::befall(session, ctx)).await.and_then(|()| self.lead(ctx))
+            }
             Ok(()) => self.lead(ctx),
             Err(stop) => Err(stop),
         };
@@ -257,7 +256,8 @@ impl ProxyHttp for Gateway {
     /// Picks the first endpoint here: where there is none the client is told on a connection that stays open. After a try Pingora
     /// closes it.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<bool> {
-        match self.pick(session, ctx) {
+        let entered = if wait::is_limited(ctx) { Box::pin(wait::enter(ctx)).await } else { Ok(()) };
+        match entered.and_then(|()| self.pick(session, ctx)) {
             Ok(peer) => {
                 ctx.tries.first = Some(peer);
                 Ok(true)
@@ -272,24 +272,25 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora_core::Result<Box<HttpPeer>> {
         match ctx.tries.first.take() {
             Some(peer) => Ok(peer),
-            None => self.pick(session, ctx).map_err(|stop| stopped(ctx, stop)),
+            None => {
+                wait::pause(std::mem::take(&mut ctx.tries.pause)).await;
+                self.pick(session, ctx).map_err(|stop| stopped(ctx, stop))
+            }
         }
     }
 
-    fn fail_to_connect(&self, _: &mut Session, peer: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Self::CTX, mut error: Box<Error>) -> Box<Error> {
         let fault = fault::upstream(&error, false);
         let late = ctx.clock.left().is_some_and(|left| left.is_zero());
         ctx.tries.fault = Some(fault);
         match &mut ctx.tries.lease {
             // The endpoint had no more time than was left of the request's.
             Some(_) if late && fault == UpstreamFault::ConnectTimeout => ctx.stopped = Some(Stop::RequestTimeout),
-            Some(lease) => lease.report(Err(fault)),
+            Some(lease) => lease.report(Ended::NoConnection),
             None => {}
         }
-        if let Some(address) = peer.address().as_inet() {
-            ctx.tries.tried.push(*address);
-        }
-        error.set_retry(ctx.tries.count < TRIES_MAX && !late);
+        ctx.tries.leave();
+        error.set_retry(!late && again::decide(session, ctx, Ended::NoConnection));
         error
     }
 
@@ -368,6 +369,12 @@ impl ProxyHttp for Gateway {
         if framing::is_strange(head) {
             return Err(stopped(ctx, UpstreamFault::Protocol.into()));
         }
+        if let Some(lease) = &mut ctx.tries.lease {
+            lease.report(Ended::Answered(head.status.as_u16()));
+        }
+        if let Some(error) = again::instead_of(head.status, session, ctx) {
+            return Err(error);
+        }
         ctx.clock.head_came();
         ctx.tries.head_came = true;
         ctx.tries.first_byte = ctx.tries.sent.map(|sent| sent.elapsed());
@@ -378,6 +385,7 @@ impl ProxyHttp for Gateway {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             head::strip_hop_by_hop(head);
         }
+        head::keep_session(head, ctx);
         // What we send is HTTP/1.1 whatever the service speaks (RFC 9110 §2.5).
         if head.version < Version::HTTP_11 {
             head.set_version(Version::HTTP_11);
@@ -437,22 +445,11 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         ctx.clock.end_try();
-        let told = head::is_sent(session);
-        if *error.esource() == pingora_core::ErrorSource::Upstream {
-            ctx.tries.fault = match ctx.clock.expired() {
-                Some(expired) => fault::of_silence(expired),
-                None => Some(fault::upstream(&error, told)),
-            };
-            if let (Some(lease), Some(fault)) = (&mut ctx.tries.lease, ctx.tries.fault) {
-                lease.report(Err(fault));
-            }
+        if std::mem::take(&mut ctx.tries.again) {
+            error.set_retry(true);
+            return error;
         }
-        let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if told || !replayable || ctx.clock.expired().is_some() || ctx.stopped.is_some() {
-            error.set_retry(false);
-        } else {
-            error.retry.decide_reuse(reused);
-        }
+        again::or_over(session, ctx, &mut error, reused);
         error
     }
 
@@ -491,8 +488,8 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Self::CTX) {
         ctx.clock.stop();
-        log::write(&self.stores, session, error, ctx);
+        log::write(&self.stores, session, ctx);
     }
 }

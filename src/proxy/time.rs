@@ -13,7 +13,8 @@ pub const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// What the request's route and upstream say of time. `timeouts.request` runs from now, if there is no body to wait for.
 pub fn set_timeouts(ctx: &mut Ctx, session: &mut Session) {
     let (Some(route), Some(upstream)) = (&ctx.route, &ctx.tries.upstream) else { return };
-    let timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
+    let mut timeouts = EffectiveTimeouts::of(&route.timeouts, upstream.timeouts());
+    timeouts.response = upstream.retries().patience(timeouts.response);
     if session.as_downstream_mut().is_body_empty() {
         ctx.clock.request_by(ctx.started + timeouts.request);
     }

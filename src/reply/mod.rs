@@ -134,6 +134,14 @@ pub fn told(stop: &Stop) -> Told {
         Stop::Forbidden(_) => {
             told(S::FORBIDDEN, 7, "forbidden", "Forbidden", "The caller may not do this at this address.", F::PolicyRefused)
         }
+        Stop::Mishap(status) => told(
+            *status,
+            14,
+            "fault_injected",
+            "Failure on purpose",
+            "This failure was made on purpose, to see what follows from it.",
+            F::FaultInjected,
+        ),
         Stop::Limited(limited) => limited_told(limited.by),
         Stop::Overloaded(_) => told(
             S::SERVICE_UNAVAILABLE,
@@ -268,6 +276,22 @@ fn upstream_told(fault: UpstreamFault) -> Told {
             "The service's answer was not understood.",
             F::UpstreamProtocol,
         ),
+        UpstreamFault::Broken(_) => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "circuit_open",
+            "Service unavailable",
+            "The service fails too often, so it is left alone for a while.",
+            F::UpstreamOverflow,
+        ),
+        UpstreamFault::Full => told(
+            S::SERVICE_UNAVAILABLE,
+            14,
+            "upstream_full",
+            "Service unavailable",
+            "The service has as much to do as it may have.",
+            F::UpstreamOverflow,
+        ),
     }
 }
 
@@ -316,6 +340,8 @@ impl Reply {
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
+            Stop::Upstream(UpstreamFault::Broken(left)) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*left))?,
+            Stop::Upstream(UpstreamFault::Full) => reply.head.insert_header(header::RETRY_AFTER, 1_u64)?,
             _ => {}
         }
         Ok(reply)

@@ -13,7 +13,7 @@ use crate::{
     exchange::{Captures, Facts, Stop},
     name::RouteName,
     observe::metrics::{RouteMetrics, UpstreamMetrics},
-    origin::{Origin, Rewrite},
+    origin::{Origin, Rewrite, faults::Faults},
     policy::chain::Chain,
     upstream::Upstream,
 };
@@ -34,6 +34,8 @@ pub struct Route {
     pub chain: Chain,
     pub rewrite: Rewrite,
     pub timeouts: RouteTimeouts,
+    /// Failures made on purpose.
+    pub faults: Option<Faults>,
     pub origin: Origin,
     pub metrics: RouteMetrics,
     /// Of each upstream of the origin, in its order.

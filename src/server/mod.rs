@@ -42,6 +42,7 @@ mod signals;
 mod socket_files;
 mod sockets;
 mod upgrade;
+mod upstreams;
 mod watch;
 mod watchdog;
 
@@ -138,10 +139,13 @@ fn bequeathed(start: Start, inherited: &mut Inherited) -> anyhow::Result<Option<
 fn admin_service(config: &config::Admin, live: &Arc<Live>, doors: Doors, supervisor: &Arc<Supervisor>) -> Service<App> {
     let (live, supervisor) = (|| live.clone(), supervisor.clone());
     let (ready, active, metrics, reload, limits, reset) = (live(), live(), live(), live(), live(), live());
+    let (shown, tended) = (live(), live());
     let door = admin::Gateway {
         not_ready: Box::new(move || [ready.unready(), doors.overloaded()].concat()),
         active: Box::new(move || told(&active)),
         metrics: Box::new(move || exposition(&metrics)),
+        upstreams: Box::new(move || upstreams::shown(&shown)),
+        tend: Box::new(move |tend| upstreams::tend(&tended, tend)),
         limits: Box::new(move |consumer| limits.usage(consumer)),
         reset_limits: Box::new(move |consumer| reset.reset_usage(consumer)),
         reload: Box::new(move || supervisor.during_reload(&reload, || reload.reload())),
@@ -171,7 +175,7 @@ fn exposition(live: &Live) -> String {
         upstream.endpoints().map(move |endpoint| Endpoint {
             upstream: name,
             address: endpoint.address,
-            healthy: endpoint.healthy,
+            healthy: endpoint.healthy && endpoint.ejection.is_none() && !endpoint.draining,
             turned: endpoint.turned,
             in_flight: endpoint.in_flight,
             faults: endpoint.faults,

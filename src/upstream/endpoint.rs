@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,10 +13,18 @@ use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
-use super::{announce::Announcer, health::Health};
+use super::{
+    announce::Announcer,
+    balance::{latency::Decay, sticky::Token},
+    breaker::Pass,
+    ended::Ended,
+    health::Health,
+    judge::Judge,
+    member::{Out, Vitals},
+    outlier::{Ejection, OutlierState},
+};
 use crate::{
     config::{route::RouteTimeouts, upstream::Timeouts},
-    exchange::UpstreamFault,
     proxy_protocol::Addresses,
 };
 
@@ -39,19 +47,21 @@ pub(super) struct Endpoint {
     pub host: HeaderValue,
     pub load: Arc<Load>,
     pub health: Arc<Health>,
+    pub vitals: Arc<Vitals>,
+    pub outlier: Arc<OutlierState>,
+    pub judge: Arc<Judge>,
 }
 
 /// What an endpoint carries. Kept over reloads by upstream name and address.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    in_flight: AtomicUsize,
     faults: AtomicU64,
     /// How often the endpoint became healthy, and unhealthy.
     turned: [AtomicU64; 2],
 }
 
 /// What is to be seen of an endpoint from outside.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct EndpointView {
     pub address: SocketAddr,
     pub weight: u32,
@@ -62,6 +72,14 @@ pub struct EndpointView {
     pub faults: u64,
     /// How often it became healthy, and unhealthy.
     pub turned: [u64; 2],
+    /// Out because its tries failed, and why.
+    pub ejection: Option<Ejection>,
+    /// Its operator wants it empty.
+    pub draining: bool,
+    /// The peak-sensitive average of its time to the response head.
+    pub latency: Option<Duration>,
+    /// Share of failures among its last answers, 0 to 1.
+    pub failures: f32,
 }
 
 /// The addresses that one request has tried already.
@@ -72,6 +90,13 @@ pub struct Tried(SmallVec<[SocketAddr; 4]>);
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Arc<Endpoint>,
+    /// When it was given.
+    began: u64,
+    pass: Option<Pass>,
+    /// Nothing was said of the try yet.
+    is_open: bool,
+    /// The name of the endpoint, if the client does not know it.
+    token: Option<Token>,
 }
 
 /// How long one request waits for what, once route and upstream have been heard.
@@ -132,9 +157,30 @@ impl Tried {
     pub fn contains(&self, address: &SocketAddr) -> bool {
         self.0.contains(address)
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn as_slice(&self) -> &[SocketAddr] {
+        &self.0
+    }
 }
 
 impl Endpoint {
+    /// Whether it would take traffic if ejections did not count.
+    pub fn takes_traffic(&self) -> bool {
+        self.weight > 0 && self.health.is_healthy() && !self.vitals.is(Out::Draining)
+    }
+
+    /// Notes whether it is out for this reason.
+    pub fn mark(&self, why: Out, out: bool, now: u64) {
+        match out {
+            true => self.vitals.take_out(why),
+            false => self.vitals.is(why) && self.vitals.let_in(why, now),
+        };
+    }
+
     /// Notes that its health has turned.
     pub fn turned(&self, healthy: bool) {
         let [to_healthy, to_unhealthy] = &self.load.turned;
@@ -142,21 +188,31 @@ impl Endpoint {
     }
 
     pub fn view(&self) -> EndpointView {
+        let now = self.judge.now();
         EndpointView {
             address: self.address,
             weight: self.weight,
             healthy: self.health.is_healthy(),
-            in_flight: self.load.in_flight.load(Ordering::Relaxed),
+            in_flight: self.vitals.in_flight() as usize,
             faults: self.load.faults.load(Ordering::Relaxed),
             turned: self.load.turned.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            ejection: self.outlier.ejection(),
+            draining: self.vitals.is(Out::Draining),
+            latency: self.vitals.latency(now, Decay::default()),
+            failures: self.vitals.failures(now, Decay::default()),
         }
     }
 }
 
 impl Lease {
-    pub(super) fn of(endpoint: Arc<Endpoint>) -> Self {
-        endpoint.load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint }
+    pub(super) fn of(endpoint: Arc<Endpoint>, pass: Option<Pass>, token: Option<Token>, now: u64) -> Self {
+        endpoint.vitals.begin(&endpoint.judge.tally, now);
+        Self { endpoint, began: now, pass, is_open: true, token }
+    }
+
+    /// The endpoint's name, if the client is to be told it.
+    pub(super) fn token(&self) -> Option<Token> {
+        self.token
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -184,16 +240,25 @@ impl Lease {
         peer
     }
 
-    /// Says how the try went.
-    pub fn report(&mut self, outcome: Result<(), UpstreamFault>) {
-        if outcome.is_err() {
-            self.endpoint.load.faults.fetch_add(1, Ordering::Relaxed);
+    /// Says how the try went. After its answer it may still come to a bad end.
+    pub fn report(&mut self, ended: Ended) {
+        let (endpoint, is_fault) = (&self.endpoint, !matches!(ended, Ended::Answered(_)));
+        if is_fault {
+            endpoint.load.faults.fetch_add(1, Ordering::Relaxed);
+        }
+        match std::mem::take(&mut self.is_open) {
+            true => endpoint.judge.end(endpoint, self.pass.take(), ended, self.began),
+            false if is_fault => endpoint.judge.cut_short(endpoint, ended),
+            false => {}
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.is_open {
+            self.endpoint.judge.abandon(&self.endpoint, self.pass.take());
+        }
+        self.endpoint.vitals.end(&self.endpoint.judge.tally);
     }
 }

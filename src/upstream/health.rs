@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderValue, Uri, Version, header};
 use pingora_core::{
+    Error, ErrorType,
     connectors::{ConnectorOptions, TransportConnector, http::Connector},
     upstreams::peer::{ALPN, HttpPeer},
 };
@@ -157,7 +158,8 @@ async fn watch_one(upstream: UpstreamName, pace: Pace, pool: Arc<Pool>, probe: P
             tell(&upstream, &probe.endpoint, result);
         }
         time::sleep(wait).await;
-        wait = pace.interval;
+        // Many gateways that were started together do not go on asking together.
+        wait = pace.interval.mul_f64(0.9 + fastrand::f64() / 5.0);
     }
 }
 
@@ -215,6 +217,11 @@ fn http_check(config: &HttpHealth, endpoint: &Endpoint) -> HttpHealthCheck {
     peer.options.max_h2_streams = 1;
     let mut check = HttpHealthCheck::new_custom("", false, Connector::new(connector_options(&peer)));
     check.req = request(config, endpoint);
+    let statuses = config.statuses.clone();
+    check.validator = Some(Box::new(move |head| match statuses.contains(&head.status.as_u16()) {
+        true => Ok(()),
+        false => Error::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "answered to the check"),
+    }));
     check.peer_template = peer;
     check
 }

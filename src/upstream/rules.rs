@@ -7,7 +7,7 @@ use http::{HeaderValue, uri::PathAndQuery};
 use crate::config::{
     self,
     problem::{Path, Problem},
-    upstream::{Endpoint, Health, HttpHealth},
+    upstream::{Breaker, Endpoint, Health, HttpHealth},
 };
 
 /// Every mistake of an upstream that is not one of its client's.
@@ -17,7 +17,21 @@ pub(super) fn check(config: &config::Upstream, at: &Path) -> Vec<Problem> {
     if let Some(Health::Http(http)) = &config.health {
         http_health(http, &at.key("health").key("http"), &mut problems);
     }
+    if let Some(breaker) = &config.breaker {
+        slowness(breaker, &at.key("breaker"), &mut problems);
+    }
     problems
+}
+
+/// A share of slow answers, and what a slow answer is, say nothing without each other.
+fn slowness(breaker: &Breaker, at: &Path, problems: &mut Vec<Problem>) {
+    let (given, missing) = match (breaker.slow_rate, breaker.slower_than) {
+        (Some(_), None) => ("slow_rate", "slower_than"),
+        (None, Some(_)) => ("slower_than", "slow_rate"),
+        _ => return,
+    };
+    let problem = Problem::error(at.key(given), format!("`{given}` says nothing without `{missing}`"));
+    problems.push(problem.help("give both or neither"));
 }
 
 fn endpoints(endpoints: &[Endpoint], at: &Path, problems: &mut Vec<Problem>) {

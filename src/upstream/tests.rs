@@ -45,7 +45,7 @@ fn address(port: u16) -> SocketAddr {
 
 /// The ports that as many requests in a row go to.
 fn ports(upstream: &Upstream, count: usize, tried: &Tried) -> Vec<u16> {
-    (0..count).map(|_| upstream.pick(tried).unwrap().address().port()).collect()
+    (0..count).map(|_| upstream.pick(tried, &Wish::default()).unwrap().address().port()).collect()
 }
 
 const WEIGHTED: &str = "endpoints: [{ address: 127.0.0.1:1, weight: 5 }, 127.0.0.1:2, 127.0.0.1:3]";
@@ -72,28 +72,31 @@ fn what_was_tried_is_not_picked_again() {
     let upstream = compile(WEIGHTED, &States::default());
     let mut tried = Tried::default();
     for left in [3, 2, 1] {
-        let lease = upstream.pick(&tried).unwrap();
+        let lease = upstream.pick(&tried, &Wish::default()).unwrap();
         assert!(!tried.contains(&lease.address()), "{left}");
         tried.push(lease.address());
     }
-    assert_eq!(upstream.pick(&tried).unwrap_err(), UpstreamFault::NoEndpoint);
+    assert!(upstream.pick(&tried, &Wish::default()).is_ok(), "there is no other");
 }
 
 #[test]
 fn unhealthy_and_weightless_endpoints_are_never_picked() {
     let upstream = compile("endpoints: [127.0.0.1:1, { address: 127.0.0.1:2, weight: 0 }]", &States::default());
     assert_eq!(ports(&upstream, 3, &Tried::default()), [1, 1, 1]);
-    // Before the turns are laid out anew, too.
     upstream.pool.endpoints[0].health.force(false);
-    assert_eq!(upstream.pick(&Tried::default()).unwrap_err(), UpstreamFault::NoEndpoint);
+    upstream.pool.lay_out();
+    assert_eq!(upstream.pick(&Tried::default(), &Wish::default()).unwrap_err(), UpstreamFault::NoEndpoint);
 }
 
 #[test]
 fn leases_are_counted_until_they_are_dropped() {
     let upstream = compile("endpoints: [127.0.0.1:1]", &States::default());
     let view = || upstream.endpoints().map(|e| (e.in_flight, e.faults)).collect::<Vec<_>>();
-    let (one, mut other) = (upstream.pick(&Tried::default()).unwrap(), upstream.pick(&Tried::default()).unwrap());
-    other.report(Err(UpstreamFault::Connect));
+    let (one, mut other) = (
+        upstream.pick(&Tried::default(), &Wish::default()).unwrap(),
+        upstream.pick(&Tried::default(), &Wish::default()).unwrap(),
+    );
+    other.report(Ended::NoConnection);
     assert_eq!(view(), [(2, 1)]);
     drop((one, other));
     assert_eq!(view(), [(0, 1)]);
@@ -128,15 +131,14 @@ async fn endpoints_keep_their_state_over_a_reload() {
     let running = compile(&checked(""), &states);
     running.start(&states);
     running.pool.endpoints[0].health.force(false);
-    let lease = running.pick(&Tried::default()).unwrap();
+    running.pool.lay_out();
+    let lease = running.pick(&Tried::default(), &Wish::default()).unwrap();
     assert_eq!(lease.address(), address(2));
-
     let next = compile(&checked(", timeouts: { connect: 3s }"), &states);
     next.start(&states);
     let views: Vec<_> = next.endpoints().map(|e| (e.healthy, e.in_flight)).collect();
     assert_eq!(views, [(false, 0), (true, 1)], "health and load are those of before");
     assert_eq!(ports(&next, 2, &Tried::default()), [2, 2]);
-
     let other_check = compile("{ endpoints: [127.0.0.1:1, 127.0.0.1:2], health: { tcp: { interval: 2h } } }", &states);
     let views: Vec<_> = other_check.endpoints().map(|e| (e.healthy, e.in_flight)).collect();
     assert_eq!(views, [(true, 0), (true, 1)], "another check knows nothing yet, the load is there all the same");
@@ -180,7 +182,7 @@ fn timeouts_of_a_route_go_before_its_upstreams() {
     assert_eq!((timeouts.response, timeouts.request, timeouts.idle), (secs(90), secs(60), secs(60)));
     assert_eq!((timeouts.silence(), timeouts.upgraded().silence()), (secs(90), secs(3600)));
     assert_eq!(timeouts.within(secs(0)).connect, secs(0));
-    let lease = compile("endpoints: [127.0.0.1:1]", &States::default()).pick(&Tried::default()).unwrap();
+    let lease = compile("endpoints: [127.0.0.1:1]", &States::default()).pick(&Tried::default(), &Wish::default()).unwrap();
     let peer = lease.peer(&timeouts, || unreachable!());
     assert_eq!((peer.options.connection_timeout, peer.options.read_timeout), (Some(secs(1)), None));
     assert_eq!((peer.options.idle_timeout, peer.options.write_timeout), (Some(secs(50)), Some(secs(90))));
@@ -206,7 +208,7 @@ fn connections_of_other_protocol_or_identity_are_not_shared() {
     let timeouts = EffectiveTimeouts::of(&Default::default(), &Default::default());
     let hashes = configs.iter().map(|rest| {
         let upstream = compile(&format!("{{ endpoints: [127.0.0.1:1], {rest} }}"), &States::default());
-        upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!()).reuse_hash()
+        upstream.pick(&Tried::default(), &Wish::default()).unwrap().peer(&timeouts, || unreachable!()).reuse_hash()
     });
     let distinct: std::collections::HashSet<u64> = hashes.collect();
     assert_eq!(distinct.len(), configs.len());
@@ -231,7 +233,7 @@ fn host_is_the_server_name_or_the_address() {
     let files = Files::new("shop.internal");
     let host = |rest: &str| {
         let upstream = compile(&format!("{{ endpoints: [127.0.0.1:1], {rest} }}"), &States::default());
-        upstream.pick(&Tried::default()).unwrap().host().to_str().unwrap().to_owned()
+        upstream.pick(&Tried::default(), &Wish::default()).unwrap().host().to_str().unwrap().to_owned()
     };
     assert_eq!(host("protocol: http1"), "127.0.0.1:1");
     assert_eq!(host(&format!("tls: {{ server_name: shop.internal, ca: {} }}", files.ca.display())), "shop.internal");
@@ -246,11 +248,11 @@ async fn endpoint_that_fails_its_checks_gets_no_traffic_until_it_is_back() {
     ));
     within(upstream.first_round()).await;
     assert!(upstream.first_round_done());
-    assert!(upstream.pick(&Tried::default()).is_ok());
+    assert!(upstream.pick(&Tried::default(), &Wish::default()).is_ok());
     service.up.store(false, Ordering::Relaxed);
     within(until(&upstream, |view| !view.healthy)).await;
     within(async {
-        while upstream.pick(&Tried::default()).is_ok() {
+        while upstream.pick(&Tried::default(), &Wish::default()).is_ok() {
             tokio::task::yield_now().await;
         }
     })
@@ -325,7 +327,7 @@ async fn checks_end_when_another_takes_the_upstreams_place() {
         }
     })
     .await;
-    assert!(!next.checking.get().unwrap().0.is_finished());
+    assert!(next.watches.get().unwrap().iter().all(|watch| !watch.0.is_finished()));
 }
 
 #[tokio::test]
@@ -357,7 +359,7 @@ async fn service_is_verified_by_authority_and_name() {
         let tls = format!("tls: {{ server_name: {name}, ca: {} }}", ca.display());
         let upstream = compile(&format!("{{ endpoints: ['{}'], {tls} }}", service.address), &States::default());
         let timeouts = EffectiveTimeouts::of(&Default::default(), upstream.timeouts());
-        let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!());
+        let peer = upstream.pick(&Tried::default(), &Wish::default()).unwrap().peer(&timeouts, || unreachable!());
         let outcome = within(Connector::new(None).get_http_session(&*peer)).await;
         assert_eq!(outcome.err().and_then(|e| client::fault(&e)), expected, "{name}");
     };
@@ -371,7 +373,7 @@ async fn refused_connection_is_a_connect_fault() {
     let closed = TcpListener::bind(address(0)).await.unwrap().local_addr().unwrap();
     let upstream = compile(&format!("endpoints: ['{closed}']"), &States::default());
     let timeouts = EffectiveTimeouts::of(&Default::default(), upstream.timeouts());
-    let peer = upstream.pick(&Tried::default()).unwrap().peer(&timeouts, || unreachable!());
+    let peer = upstream.pick(&Tried::default(), &Wish::default()).unwrap().peer(&timeouts, || unreachable!());
     let error = within(Connector::new(None).get_http_session(&*peer)).await.err().unwrap();
     assert_eq!(client::fault(&error), Some(UpstreamFault::Connect));
 }
@@ -417,7 +419,6 @@ impl Files {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         Self { ca, key, _dir: dir }
     }
-
     fn acceptor(&self, alpn: &[u8]) -> TlsAcceptor {
         let certified = crate::certs::certified_key(&self.ca, &self.key).unwrap();
         let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified.key));
@@ -444,7 +445,6 @@ impl Service {
     async fn plain(speaks: Speaks) -> Self {
         Self::start(speaks, None).await
     }
-
     async fn tls(speaks: Speaks, files: &Files) -> Self {
         let alpn: &[u8] = match speaks {
             Speaks::Http1 => b"http/1.1",

@@ -51,6 +51,8 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Fault::IdleTimeout,
         Fault::Reset,
         Fault::Protocol,
+        Fault::Broken(std::time::Duration::ZERO),
+        Fault::Full,
     ];
     let others = [
         Stop::Malformed("a rule"),
@@ -78,6 +80,7 @@ fn every_answer_of_our_own_is_listed_as_it_is() {
         Stop::Limited(Limited { by: "quota", retry_after: Duration::ZERO }),
         Stop::Overloaded(Duration::ZERO),
         Stop::Relayed(Arc::new(Relayed { status: http::StatusCode::FOUND, fields: Vec::new() })),
+        Stop::Mishap(http::StatusCode::SERVICE_UNAVAILABLE),
         Stop::RequestTimeout,
         Stop::ClientTimeout,
         Stop::Fault(std::io::Error::other("of ours").into()),

@@ -15,6 +15,8 @@ mod protocols;
 mod http2;
 mod tls;
 mod upstreams;
+mod retries;
+mod resilience;
 mod upstream_tls;
 mod upgrades;
 mod upstream_proxy_protocol;

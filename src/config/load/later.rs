@@ -6,12 +6,9 @@ use super::super::problem::{Path, Step};
 const KEYS: &[&str] = &[
     "cache",
     "upstreams.*.discover",
-    "upstreams.*.outlier",
-    "upstreams.*.breaker",
-    "upstreams.*.retries",
-    "upstreams.*.limits",
+    "upstreams.*.breaker.per_endpoint",
+    "upstreams.*.breaker.fallback",
     "upstreams.*.health.grpc",
-    "upstreams.*.balance.hash",
     "routes.*.to.migrate",
     "routes.*.to.aggregate",
     "routes.*.to.translate",
@@ -19,7 +16,6 @@ const KEYS: &[&str] = &[
 
 /// Words that are not built yet, by the key that will take them.
 const WORDS: &[(&str, &[&str])] = &[
-    ("upstreams.*.balance", &["least_requests", "peak_ewma", "random"]),
     ("policies.*.key", COUNTRY),
     ("policies.*.key.*", COUNTRY),
     ("policies.rate_limit.*.key", COUNTRY),

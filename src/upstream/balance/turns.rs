@@ -4,7 +4,7 @@
 //! row. Laid out only over the endpoints that take traffic, and anew when one goes or comes back, so that the others'
 //! proportions stay exact; a request then costs one atomic addition.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most turns of one list. Weights whose turns would be more are scaled down, each to at least one turn: at this bound
 /// that shifts a share by less than one in a thousand of the average among ten endpoints.
@@ -12,11 +12,7 @@ const TURNS_MAX: u64 = 10_000;
 
 /// The order in which endpoints take their turns, as positions.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Turns(Box<[usize]>);
-
-/// How far we are in the list of turns. Survives a new list.
-#[derive(Debug, Default)]
-pub struct Cursor(AtomicUsize);
+pub(super) struct Turns(Box<[usize]>);
 
 impl Turns {
     /// Lays out the turns of endpoints with these weights; 0 takes none.
@@ -31,11 +27,18 @@ impl Turns {
         Self((0..total).filter_map(|_| next(&mut lead, &shares, total)).collect())
     }
 
-    /// The positions from the cursor on, one whole round. Moves the cursor by one.
-    pub fn round(&self, cursor: &Cursor) -> impl Iterator<Item = usize> {
-        let start = cursor.0.fetch_add(1, Ordering::Relaxed).checked_rem(self.0.len()).unwrap_or(0);
+    /// The positions from the cursor on, one whole round. Moves the cursor by one; it survives a new list.
+    pub fn round(&self, cursor: &AtomicU64) -> impl Iterator<Item = usize> {
+        let start = cursor.fetch_add(1, Ordering::Relaxed).checked_rem(self.0.len() as u64).unwrap_or(0) as usize;
         let (before, from) = self.0.split_at_checked(start).unwrap_or((&[], &self.0));
         from.iter().chain(before).copied()
+    }
+
+    /// Whose turn it is anywhere in the list, of 32 random bits. Where one whose turn it is declines, its turns are so spread over all; the one
+    /// behind it would get them all.
+    pub fn any(&self, random: u32) -> Option<usize> {
+        let turn = (u64::from(random) * self.0.len() as u64) >> 32;
+        self.0.get(turn as usize).copied()
     }
 }
 
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_round_starts_one_later_each_time() {
-        let (turns, cursor) = (Turns::of(&[2, 1]), Cursor::default());
+        let (turns, cursor) = (Turns::of(&[2, 1]), AtomicU64::default());
         let rounds: Vec<Vec<usize>> = (0..4).map(|_| turns.round(&cursor).collect()).collect();
         assert_eq!(rounds, [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]]);
         assert_eq!(Turns::of(&[]).round(&cursor).count(), 0);
