@@ -11,7 +11,7 @@
 //! A limit that nodes share is counted in a store ([`fleet`]); [`Counter`] is one or the other.
 //!
 //! Exact: [`Local`]. Where a table is full of keys that all have used something, a newcomer is held to have used what the one had that it
-//! replaces: see [`table`]. Estimated, never too low: [`flood`] and [`concurrency`].
+//! replaces: see `table`. Estimated, never too low: [`flood`] and [`concurrency`].
 
 pub mod key;
 mod algorithm;
