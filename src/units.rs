@@ -16,6 +16,11 @@ mod rate;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Duration(std::time::Duration);
 
+/// Whole seconds, and no less than the time.
+pub fn seconds_up(time: std::time::Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// A number of bytes: `512B`, `64KiB`, `10MiB`, `1GiB`, or decimal `10KB`, `5MB`, `1GB`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Bytes(u64);

@@ -20,7 +20,7 @@ use crate::{
         quota::{Quota, wall},
     },
     name::ConsumerName,
-    policy::limit_fields::seconds_up,
+    units::seconds_up,
 };
 
 /// What a consumer has used. `None`: there is no such consumer.

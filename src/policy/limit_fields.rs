@@ -3,8 +3,6 @@
 //!
 //! Written digit by digit: what `fmt` does with these would cost more than the decision.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::HeaderValue;
 use pingora_http::ResponseHeader;
@@ -13,7 +11,7 @@ use crate::{
     config::{plan, policy::limit::Told},
     limit::{Algorithm, Terms, Verdict},
     observe::digits,
-    units,
+    units::{self, seconds_up},
 };
 
 /// What never changes of what is told of a limit.
@@ -142,11 +140,6 @@ fn value(text: Vec<u8>) -> pingora_core::Result<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(text)).or_err(InvalidHTTPHeader, "what is told of limits")
 }
 
-/// Whole seconds, and no less than the time.
-pub fn seconds_up(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
 fn whole_seconds(time: units::Duration) -> Option<u64> {
     let time = time.as_std();
     Some(time.as_secs()).filter(|seconds| *seconds > 0 && time.subsec_nanos() == 0)
@@ -154,6 +147,8 @@ fn whole_seconds(time: units::Duration) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn verdict(remaining: u64) -> Verdict {

@@ -8,7 +8,10 @@ use pingora_core::protocols::http::{HttpTask, date::get_cached_date};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::exchange::{Flag, LoginFault, Relayed, Stop, UpstreamFault};
+use crate::{
+    exchange::{Flag, LoginFault, Relayed, Stop, UpstreamFault},
+    units::seconds_up,
+};
 
 mod form;
 
@@ -334,13 +337,13 @@ impl Reply {
                 reply.set_cookies(&elsewhere.cookies)?;
             }
             Stop::SignedOut(cookies) => reply.set_cookies(cookies)?,
-            Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(limited.retry_after))?,
-            Stop::Overloaded(retry_after) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*retry_after))?,
+            Stop::Limited(limited) => reply.head.insert_header(header::RETRY_AFTER, retry_after(limited.retry_after))?,
+            Stop::Overloaded(pause) => reply.head.insert_header(header::RETRY_AFTER, retry_after(*pause))?,
             Stop::Uncounted => reply.head.insert_header(header::RETRY_AFTER, RETRY_UNCOUNTED)?,
             Stop::Unauthenticated(challenges) => reply.challenge(challenges)?,
             Stop::Forbidden(challenge) => reply.challenge(challenge.as_slice())?,
             Stop::Relayed(relayed) => reply.relay(relayed)?,
-            Stop::Upstream(UpstreamFault::Broken(left)) => reply.head.insert_header(header::RETRY_AFTER, seconds_up(*left))?,
+            Stop::Upstream(UpstreamFault::Broken(left)) => reply.head.insert_header(header::RETRY_AFTER, retry_after(*left))?,
             Stop::Upstream(UpstreamFault::Full) => reply.head.insert_header(header::RETRY_AFTER, 1_u64)?,
             _ => {}
         }
@@ -390,9 +393,9 @@ impl Reply {
 /// When to come again who could not be counted, in seconds: the least that can be said.
 const RETRY_UNCOUNTED: u64 = 1;
 
-/// Whole seconds, no less than the time, and at least one: a client that is refused now is refused now again.
-fn seconds_up(time: std::time::Duration) -> u64 {
-    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
+/// Whole seconds, and at least one: a client that is refused now is refused now again.
+fn retry_after(time: std::time::Duration) -> u64 {
+    seconds_up(time).max(1)
 }
 
 /// Sends a head that nothing follows. `write_response_header` would not mark the end of an HTTP/2 stream, which gRPC's

@@ -46,8 +46,6 @@ impl Scenario for ApiKey {
             let line = party.logged("/without-a-key")?;
             ensure!(line.contains("\"refusal\":\"- missing\""), "the access log does not tell of it: {line}");
             party.logged("\"consumer\":\"c")?;
-            let memory = party.memory("VmRSS") / 1024.0;
-            eprintln!("  memory with {CONSUMERS} consumers: {memory:.0} MiB");
         }
         Ok(())
     }
